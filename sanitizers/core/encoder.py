@@ -1,0 +1,200 @@
+"""One encoder for every tabular sanitizer: mixed columns in, finite float32 out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+#: Categories of one column that get a number of their own; the rest share one.
+MAX_CATEGORIES = 20
+#: A category with a smaller share of the rows joins the rest.
+MIN_SHARE = 0.005
+#: Encoded values are clipped here, so that no hostile value overflows a distance.
+LIMIT = 1e4
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A numeric, boolean or time column: median for missing, then centred and scaled."""
+
+    name: str
+    centre: float
+    scale: float
+    indicator: bool
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """A categorical column: one number per frequent category, one for all others."""
+
+    name: str
+    categories: tuple[str, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A fitted encoding of feature columns; plain numbers and names, nothing learned as code.
+
+    Parameters
+    ----------
+    columns : tuple of NumberColumn or CategoryColumn
+    skipped : tuple of (str, str)
+        Columns that carry nothing, each with the reason.
+    """
+
+    columns: tuple[NumberColumn | CategoryColumn, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """For each encoded dimension the column that it comes from, length d."""
+        return tuple(c.name for c in self.columns for _ in range(_width(c)))
+
+    def transform(self, table: pa.Table) -> NDArray[np.float32]:
+        """Encode rows.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            Has the columns that the encoder was fitted on.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d)
+            Finite, within ±1e4.
+        """
+        out = np.zeros((table.num_rows, sum(_width(c) for c in self.columns)), dtype=np.float32)
+        at = 0
+        for column in self.columns:
+            width = _width(column)
+            _encode(column, table.column(column.name), out[:, at : at + width])
+            at += width
+        return out
+
+
+def fit_encoder(table: pa.Table, features: Sequence[str]) -> Encoder:
+    """Learn how to encode feature columns from some of their rows.
+
+    Numbers are centred on the median and divided by the standard deviation of the
+    rows within the 0.1 % tails, so that one absurd value cannot flatten a column.
+    Missing numbers become the median, with an indicator column beside them;
+    missing categories are a category. Columns without a value, or with one value
+    only, are skipped.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    features : sequence of str
+    """
+    columns: list[NumberColumn | CategoryColumn] = []
+    skipped: list[tuple[str, str]] = []
+    for name in features:
+        fitted = _fit_column(name, table.column(name))
+        if isinstance(fitted, str):
+            skipped.append((name, fitted))
+        else:
+            columns.append(fitted)
+    return Encoder(tuple(columns), tuple(skipped))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are encoded as numbers (booleans and times too)."""
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+    )
+
+
+def is_category(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are encoded as categories."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _width(column: NumberColumn | CategoryColumn) -> int:
+    if isinstance(column, NumberColumn):
+        return 2 if column.indicator else 1
+    return len(column.categories) + 1
+
+
+def _fit_column(name: str, column: pa.ChunkedArray) -> NumberColumn | CategoryColumn | str:
+    if is_number(column.type):
+        return _fit_numbers(name, as_numbers(column))
+    if is_category(column.type):
+        return _fit_categories(name, column)
+    return f"values of type {column.type} are not encoded"
+
+
+def _fit_numbers(name: str, values: NDArray[np.float64]) -> NumberColumn | str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "every value is missing"
+    missing = len(known) < len(values)
+    centre = float(np.median(known))
+    low, high = np.quantile(known, [0.001, 0.999])
+    scale = float(np.std(np.clip(known, low, high)))
+    if not np.isfinite(scale) or scale <= 1e-12 * max(abs(centre), 1e-300):
+        scale = float(np.std(known))
+    if not np.isfinite(scale) or scale == 0.0:
+        if not missing:
+            return "every value is the same"
+        scale = 1.0
+    return NumberColumn(name, centre, scale, missing)
+
+
+def _fit_categories(name: str, column: pa.ChunkedArray) -> CategoryColumn | str:
+    counts = pc.value_counts(column.cast(pa.string())).to_pylist()
+    rows = len(column)
+    found = sorted(((c["counts"], c["values"] or "") for c in counts), key=lambda x: (-x[0], x[1]))
+    if len(found) == 1:
+        return "every value is the same" if found[0][1] else "every value is missing"
+    least = max(2, MIN_SHARE * rows)
+    frequent = tuple(value for count, value in found if count >= least)[:MAX_CATEGORIES]
+    # A change of category moves two of the numbers; with 1/sqrt(2) each, it counts
+    # like a change of one standard deviation or so in a numeric column.
+    return CategoryColumn(name, frequent, float(np.sqrt(0.5)))
+
+
+def _encode(
+    column: NumberColumn | CategoryColumn, values: pa.ChunkedArray, out: NDArray[np.float32]
+) -> None:
+    if isinstance(column, NumberColumn):
+        numbers = as_numbers(values)
+        known = np.isfinite(numbers)
+        filled = np.where(known, numbers, column.centre)
+        with np.errstate(over="ignore"):
+            out[:, 0] = np.clip((filled - column.centre) / column.scale, -LIMIT, LIMIT)
+        if column.indicator:
+            out[:, 1] = ~known
+        return
+    known_values = pa.array(list(column.categories), type=pa.string())
+    texts = pc.fill_null(values.cast(pa.string()), "")
+    codes = pc.fill_null(pc.index_in(texts, value_set=known_values), len(column.categories))
+    out[np.arange(len(values)), codes.to_numpy()] = column.scale
+
+
+def as_numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Turn a numeric, boolean, date or time column into float64; missing is NaN.
+
+    Dates and timestamps become seconds, so that two units of one moment agree.
+    """
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        whole = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        column = pc.divide(whole.cast(pa.float64(), safe=False), 1e6)
+    elif pa.types.is_temporal(kind):
+        column = column.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
+    numbers = column.cast(pa.float64(), safe=False)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)

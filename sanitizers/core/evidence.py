@@ -1,0 +1,76 @@
+"""The evidence schema, and a sanitizer's promises, enforced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from sanitizers.core.data import Batch
+from sanitizers.core.errors import EvidenceError
+from sanitizers.core.sanitizer import Scorer
+
+#: One row per scored row, in the order of the shard; the sanitizer is the file's.
+SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("sanitizer", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("hint", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+
+
+def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
+    """Score a batch and hold the scorer to its promises.
+
+    Parameters
+    ----------
+    name : str
+        The sanitizer's name.
+    scorer : Scorer
+    batch : Batch
+
+    Returns
+    -------
+    pyarrow.Table
+        Evidence with `SCHEMA`, one row per row of the batch, in its order. A score
+        is null where the scorer abstained, a p-value where no null is known.
+
+    Raises
+    ------
+    EvidenceError
+        If scores are not one float per row, or are infinite, or a hint is missing.
+    """
+    n = len(batch)
+    scores = np.asarray(scorer.score(batch))
+    if scores.shape != (n,) or scores.dtype.kind != "f":
+        raise EvidenceError(
+            f"sanitizer {name!r} gave scores of shape {scores.shape} and type {scores.dtype} "
+            f"for {n} rows",
+            expected=f"floats of shape ({n},)",
+        )
+    scores = scores.astype(np.float64)
+    if np.isinf(scores).any():
+        raise EvidenceError(
+            f"sanitizer {name!r} gave {int(np.isinf(scores).sum())} infinite scores",
+            expected="finite scores, or NaN to abstain",
+        )
+    hints = list(scorer.hint(batch))
+    if len(hints) != n:
+        raise EvidenceError(f"sanitizer {name!r} gave {len(hints)} hints for {n} rows")
+    abstained = np.isnan(scores)
+    p_values = np.full(n, np.nan)
+    if scorer.null is not None:
+        p_values[~abstained] = scorer.null.p_value(scores[~abstained])
+    names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([name]))
+    return pa.table(
+        [
+            batch.row_ids,
+            names,
+            pa.array(scores, mask=abstained),
+            pa.array(p_values, mask=np.isnan(p_values)),
+            pa.array(hints, type=pa.string()).dictionary_encode(),
+        ],
+        schema=SCHEMA,
+    )

@@ -1,0 +1,51 @@
+"""What a sanitizer is: a frozen recipe whose ``fit`` returns a scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanitizers.core.calibration import Null
+from sanitizers.core.data import Batch, Dataset
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What fitting gives. Scores rows by looking at the batch in hand only."""
+
+    @property
+    def null(self) -> Null | None:
+        """The scores to expect of clean rows, or None where that is unknown."""
+        ...
+
+    def score(self, batch: Batch) -> NDArray[np.float64]:
+        """Score every row: higher is worse, NaN abstains; shape (n,), never infinite."""
+        ...
+
+    def hint(self, batch: Batch) -> Sequence[str | None]:
+        """For every row a few characters that make its reason concrete, from a small set.
+
+        For instance the class that models would have given. Length n.
+        """
+        ...
+
+
+@runtime_checkable
+class Sanitizer(Protocol):
+    """A frozen recipe: its settings, and ``fit``. It never thresholds and never deletes."""
+
+    #: The name in plans, evidence and reports.
+    name: ClassVar[str]
+    #: The roles without which it cannot run.
+    needs: ClassVar[frozenset[str]]
+
+    def fit(self, data: Dataset) -> Scorer:
+        """Learn from the whole dataset what is needed to score its rows one batch at a time."""
+        ...
+
+    def reason(self, score: float, hint: str | None) -> str:
+        """Say in one sentence what a score means for a row."""
+        ...
