@@ -1,0 +1,318 @@
+"""The plan: everything that decides what a run will say, from a TOML file or from flags."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.store import canonical, checked_name, name_from
+from sanitizers.core.errors import PlanError, did_you_mean
+
+if TYPE_CHECKING:
+    from sanitizers.core.policy import Policy
+
+#: The store where neither the plan nor the command names one.
+STORE = "sanitized"
+#: The environment variable that names a store.
+STORE_VARIABLE = "SANITIZE_STORE"
+
+_EXPECTED = {
+    "string_type": "a string",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list of strings",
+    "tuple_type": "a list of strings",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+    "string_too_short": "a string that is not empty",
+}
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
+
+
+class Part(BaseModel):
+    """A table of a plan: nothing but its own keys, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatasetPart(Part):
+    """``[dataset]``: what is sanitized, and where the result goes.
+
+    Parameters
+    ----------
+    name : str
+        Names the dataset in the store.
+    source : str
+        A file, a folder or a glob; in a plan file relative to that file.
+    trusted : str, optional
+        A file of rows that a person vouches for.
+    store : str, optional
+        The folder under which evidence and releases lie.
+    """
+
+    name: Text
+    source: Text
+    trusted: Text | None = None
+    store: Text | None = None
+
+
+class RolesPart(Part):
+    """``[roles]``: which column plays which part. What is not said is inferred.
+
+    Parameters
+    ----------
+    id, label, target, text, prompt, response, image, embedding, time, source : str, optional
+        One column each.
+    trusted : str, optional
+        A boolean column: true where a person vouches for the row.
+    features : tuple of str
+        The columns that models learn from; by default all that are left.
+    ignore : tuple of str
+        Columns that no model may learn from.
+    """
+
+    id: Text | None = None
+    label: Text | None = None
+    target: Text | None = None
+    text: Text | None = None
+    prompt: Text | None = None
+    response: Text | None = None
+    image: Text | None = None
+    embedding: Text | None = None
+    time: Text | None = None
+    source: Text | None = None
+    trusted: Text | None = None
+    features: Names = ()
+    ignore: Names = ()
+
+
+class RulePart(Part):
+    """``[policy.rules.NAME]``: the lines of one sanitizer, such as ``p <= 0.002``."""
+
+    quarantine: Text | None = None
+    review: Text | None = None
+
+
+class PolicyPart(Part):
+    """``[policy]``: what may be lost, and when a run is held.
+
+    Parameters
+    ----------
+    clean_loss : float
+        The share of clean rows that may be lost, over all sanitizers together.
+    budget : float
+        A run that would quarantine a larger share of its rows is held.
+    fail_on : tuple of str
+        ``review``, ``quarantine`` or the name of a sanitizer: a run in which these
+        find a row is held.
+    rules : mapping of str to RulePart
+        Lines that replace the measured ones, per sanitizer.
+    """
+
+    clean_loss: float = 0.01
+    budget: float = 0.20
+    fail_on: Names = ()
+    rules: dict[str, RulePart] = {}
+
+
+class SanitizersPart(Part):
+    """``[sanitizers]``: which run, and ``[sanitizers.NAME]``: their settings.
+
+    Parameters
+    ----------
+    use : tuple of str, optional
+        By default every sanitizer whose roles are there.
+    settings : mapping of str to dict
+    """
+
+    use: Names | None = None
+    settings: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: object) -> object:
+        # In TOML the settings of a sanitizer are a table beside `use`, which reads
+        # better than one more level; here they have a field of their own.
+        if not isinstance(value, dict) or "settings" in value:
+            return value
+        known = {k: v for k, v in value.items() if k == "use"}
+        return {**known, "settings": {k: v for k, v in value.items() if k != "use"}}
+
+
+class Plan(Part):
+    """A whole plan, checked.
+
+    Parameters
+    ----------
+    dataset : DatasetPart
+    roles : RolesPart
+    policy : PolicyPart
+    sanitizers : SanitizersPart
+    """
+
+    dataset: DatasetPart
+    roles: RolesPart = RolesPart()
+    policy: PolicyPart = PolicyPart()
+    sanitizers: SanitizersPart = SanitizersPart()
+
+    @classmethod
+    def read(cls, path: Path, over: Mapping[str, Mapping[str, object]] | None = None) -> Self:
+        """Read a plan file; paths in it are relative to it.
+
+        Parameters
+        ----------
+        path : Path
+        over : mapping, optional
+            Tables whose keys replace those of the file, from the command line.
+
+        Raises
+        ------
+        PlanError
+            If the file, a key, a type or a value is wrong.
+        """
+        raw = _read_toml(path)
+        dataset = raw.get("dataset")
+        if isinstance(dataset, dict):
+            dataset.setdefault("name", name_from(path.name))
+            for key in ("source", "trusted", "store"):
+                if isinstance(dataset.get(key), str):
+                    dataset[key] = beside(path.parent, dataset[key])
+        for table, values in (over or {}).items():
+            if isinstance(raw.setdefault(table, {}), dict):
+                raw[table] |= values
+        return cls.make(raw, said_by=f"{path}: ")
+
+    @classmethod
+    def make(cls, raw: Mapping[str, object], *, said_by: str = "") -> Self:
+        """Check a plan that is already a mapping of tables.
+
+        Parameters
+        ----------
+        raw : mapping
+        said_by : str
+            What an error starts with, for instance the name of the plan file.
+        """
+        try:
+            plan = cls.model_validate(raw)
+            plan._check()
+        except ValidationError as error:
+            raise _readable(error, said_by) from None
+        except PlanError as error:
+            raise PlanError(said_by + error.found, expected=error.expected, do=error.do) from None
+        return plan
+
+    @property
+    def store(self) -> Path:
+        """The folder of the store: the plan's, the environment's, or ``./sanitized``."""
+        return Path(self.dataset.store or os.environ.get(STORE_VARIABLE) or STORE)
+
+    def core_policy(self) -> Policy:
+        """The policy that `decide` works by."""
+        from sanitizers.core.policy import Line, Policy, Rule
+
+        def line(name: str, verdict: str, text: str | None) -> Line | None:
+            try:
+                return Line.parse(text) if text else None
+            except PlanError as error:
+                where = f"[policy.rules.{name}] {verdict}: "
+                raise PlanError(where + error.found, expected=error.expected) from None
+
+        rules = {
+            name: Rule(
+                quarantine=line(name, "quarantine", part.quarantine),
+                review=line(name, "review", part.review),
+            )
+            for name, part in self.policy.rules.items()
+        }
+        return Policy(self.policy.clean_loss, self.policy.budget, rules)
+
+    def decides(self) -> dict[str, object]:
+        """Everything of the plan that decides what a run will say; no path, no store.
+
+        What the sources and the trusted rows hold enters a run's key by their
+        digests instead.
+        """
+        whole = self.model_dump(mode="json", exclude={"dataset"})
+        whole["policy"].pop("fail_on")
+        return whole
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the plan decides, in hex."""
+        return hashlib.sha256(canonical(self.decides())).hexdigest()
+
+    def _check(self) -> None:
+        checked_name(self.dataset.name)
+        if self.roles.label and self.roles.target:
+            raise PlanError(
+                f"[roles] has a label, {self.roles.label!r}, and a target, {self.roles.target!r}",
+                expected="one of them",
+                do="a label is a class, a target is a number",
+            )
+        self.core_policy()
+
+
+def beside(folder: Path, path: str) -> str:
+    """Read a path relative to a folder; absolute ones and URLs stay as they are."""
+    return path if "://" in path else str(folder / Path(path).expanduser())
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        plans = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise PlanError(f"no plan {str(path)!r}", do=did_you_mean(path.name, plans)) from None
+    except UnicodeDecodeError:
+        raise PlanError(f"{path}: not UTF-8", expected="a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"{path}: not TOML: {error}") from None
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _readable(error: ValidationError, said_by: str) -> PlanError:
+    """Say the first thing that is wrong, with its table and key."""
+    first = error.errors(include_url=False)[0]
+    where = [str(part) for part in first["loc"]]
+    table, key = _place(where)
+    if first["type"] == "extra_forbidden":
+        found = f"{table} {key!r} is not known" if table else f"[{key}] is not a table of a plan"
+        return PlanError(said_by + found, do=did_you_mean(key, _known(where[:-1])))
+    if first["type"] == "missing":
+        return PlanError(said_by + (f"{table} {key} is missing" if table else f"no [{key}]"))
+    found = f"{table} {key}".strip() + f" is {first['input']!r}"
+    return PlanError(said_by + found, expected=_EXPECTED.get(first["type"], first["msg"]))
+
+
+def _place(where: list[str]) -> tuple[str, str]:
+    where = [part for part in where if part != "settings"]
+    numbered = len(where) > 1 and where[-1].isdigit()
+    if numbered:
+        where = where[:-1]
+    table = f"[{'.'.join(where[:-1])}]" if len(where) > 1 else ""
+    return table, where[-1]
+
+
+def _known(table: list[str]) -> tuple[str, ...]:
+    parts: dict[tuple[str, ...], type[Part]] = {
+        (): Plan,
+        ("dataset",): DatasetPart,
+        ("roles",): RolesPart,
+        ("policy",): PolicyPart,
+    }
+    return tuple(parts.get(tuple(table), RulePart).model_fields)
