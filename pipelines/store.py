@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
 
 #: Bytes of a salt that is made here; a given one may be 16 to 64 long.
@@ -261,6 +264,18 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a small Parquet file whole or not at all."""
+    temporary = temporary_of(path)
+    with writing(path):
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", compression_level=1)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

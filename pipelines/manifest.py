@@ -1,0 +1,269 @@
+"""What was run and what was published: the record of a run, the manifest of a release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.store import canonical, pretty, write_json
+from sanitizers.core.errors import IntegrityError, StoreError
+
+#: The format that this code writes and reads.
+FORMAT = "dataset-sanitizer/1"
+MANIFEST = "manifest.json"
+REPORT = "report.html"
+RUN = "run.json"
+#: A larger manifest is refused, not read.
+MAX_BYTES = 256 * 1024 * 1024
+
+T = TypeVar("T")
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """What wrote a release."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """One input file. `rows` counts those that could be read."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The input files, in order, and one digest over them."""
+
+    digest: str
+    files: tuple[SourceEntry, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows by verdict: ``keep + review + quarantine == rows``, `unreadable` among quarantine."""
+
+    rows: int
+    keep: int
+    review: int
+    quarantine: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one sanitizer did, also when it flagged nothing.
+
+    Parameters
+    ----------
+    sanitizer : str
+    needs : tuple of str
+        The roles without which it cannot run.
+    settings : mapping
+    scored, abstained, review, quarantine : int
+        Rows.
+    quarantine_line, review_line : str
+        The lines in words; empty where there is none.
+    quarantine_above, review_above : float or None
+        The lines as drawn on the scores of the run.
+    basis : str
+        From which measurement the lines come.
+    skipped : tuple of (str, str)
+        Columns that it could not use, each with the reason.
+    """
+
+    sanitizer: str
+    needs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    scored: int
+    abstained: int
+    review: int
+    quarantine: int
+    quarantine_line: str
+    review_line: str
+    quarantine_above: float | None
+    review_above: float | None
+    basis: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A sanitizer that did not run, and why."""
+
+    sanitizer: str
+    why: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a release, by its path in the release; `rows` is None where it holds none."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of a run: what it read, what it was told, what it found out.
+
+    Parameters
+    ----------
+    dataset : str
+    key : str
+        Names the run by all that decides its verdicts.
+    created : str
+        UTC, ISO 8601.
+    input : str
+        Key of the input's folder in the store.
+    evidence : mapping of str to str
+        For each sanitizer the key of its evidence.
+    plan : mapping
+        The plan as it was resolved, roles included.
+    checks : tuple of Check
+    not_run : tuple of NotRun
+    trusted : str or None
+        Key of the folder of the trusted rows.
+    """
+
+    dataset: str
+    key: str
+    created: str
+    input: str
+    evidence: Mapping[str, str]
+    plan: Mapping[str, Any]
+    checks: tuple[Check, ...]
+    not_run: tuple[NotRun, ...] = ()
+    trusted: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write the record into the folder of the run; it marks the run as done."""
+        write_json(folder / RUN, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read the record of a run.
+
+        Raises
+        ------
+        IntegrityError
+            If it is missing or malformed.
+        """
+        return _parse(cls, read_limited(folder / RUN), folder / RUN)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was published. The order of its parts is their order in the file."""
+
+    dataset: str
+    version: str
+    created: str
+    tool: Tool
+    run: str
+    salt_digest: str
+    plan: Mapping[str, Any]
+    source: Source
+    counts: Counts
+    checks: tuple[Check, ...]
+    not_run: tuple[NotRun, ...]
+    files: tuple[FileEntry, ...]
+    format: str = field(default=FORMAT)
+
+    def dump(self) -> bytes:
+        """The one text of this manifest, with a digest of all that it says."""
+        value = {"format": self.format} | asdict(self)
+        return pretty(value | {"digest": sha256(canonical(value)).hexdigest()})
+
+    @classmethod
+    def load(cls, release: Path) -> Manifest:
+        """Read the manifest of a release.
+
+        Raises
+        ------
+        IntegrityError
+            If it is missing, malformed, of another format, or not as it was written.
+        """
+        path = release / MANIFEST
+        data = read_limited(path)
+        manifest = _parse(cls, data, path)
+        if manifest.format != FORMAT:
+            raise IntegrityError(
+                f"{path} has the format {manifest.format!r}", expected=f"{FORMAT!r}"
+            )
+        # The text is compared as a whole, so that not even a space can change unseen.
+        if manifest.dump() != data:
+            raise IntegrityError(f"{path} was changed after it was written")
+        _check_paths(manifest, path)
+        return manifest
+
+
+def tool() -> Tool:
+    """What this code calls itself in manifests."""
+    try:
+        return Tool("dataset-sanitizer", version("dataset-sanitizer"))
+    except PackageNotFoundError:
+        return Tool("dataset-sanitizer", "not installed")
+
+
+def read_limited(path: Path) -> bytes:
+    """Read a small regular file, never through a symbolic link.
+
+    Raises
+    ------
+    IntegrityError
+        If it is missing, no regular file, or too large.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise IntegrityError(f"{path} is not a regular file")
+        if path.stat().st_size > MAX_BYTES:
+            raise IntegrityError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def safe_path(path: str) -> bool:
+    """Whether a path in a manifest stays in the release: plain names, no way up or out."""
+    return all(_PART.fullmatch(part) for part in path.split("/"))
+
+
+def _parse(kind: type[T], data: bytes, path: Path) -> T:
+    try:
+        value: T = TypeAdapter(kind).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise IntegrityError(f"{path} is malformed: {what}") from None
+    return value
+
+
+def _check_paths(manifest: Manifest, path: Path) -> None:
+    names = [file.path for file in manifest.files]
+    for name in names:
+        if not safe_path(name) or name == MANIFEST:
+            raise IntegrityError(f"{path} lists {name!r}", expected="plain paths in the release")
+    if len(set(names)) < len(names):
+        raise IntegrityError(f"{path} lists a file twice")
