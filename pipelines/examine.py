@@ -9,22 +9,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.ingest import Ingested
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
+from pipelines.shards import shard_name
 from pipelines.store import key_of, make_folder, read_json, salt_digest, write_json, write_table
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, IntegrityError, PlanError, SanitizeError
 from sanitizers.core.evidence import SCHEMA, examine_batch
 from sanitizers.core.sanitizer import Sanitizer, Scorer
-
-if TYPE_CHECKING:
-    from pipelines.ingest import Ingested
 
 #: Counts up when evidence files change their meaning.
 EVIDENCE_FORMAT = 1
@@ -171,7 +170,7 @@ def examine(
 
 def evidence_file(folder: Path, shard: int) -> Path:
     """Where the evidence of a shard lies in a folder of evidence."""
-    return folder / f"evidence-{shard:05d}.parquet"
+    return folder / shard_name(shard, "evidence")
 
 
 def read_evidence(folder: Path, shard: int, row_ids: pa.ChunkedArray) -> pa.Table:

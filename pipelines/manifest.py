@@ -167,7 +167,7 @@ class Run:
         IntegrityError
             If it is missing or malformed.
         """
-        return _parse(cls, read_limited(folder / RUN), folder / RUN)
+        return parse_json(cls, read_limited(folder / RUN), folder / RUN)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Manifest:
         """
         path = release / MANIFEST
         data = read_limited(path)
-        manifest = _parse(cls, data, path)
+        manifest = parse_json(cls, data, path)
         if manifest.format != FORMAT:
             raise IntegrityError(
                 f"{path} has the format {manifest.format!r}", expected=f"{FORMAT!r}"
@@ -249,7 +249,14 @@ def safe_path(path: str) -> bool:
     return all(_PART.fullmatch(part) for part in path.split("/"))
 
 
-def _parse(kind: type[T], data: bytes, path: Path) -> T:
+def parse_json(kind: type[T], data: bytes, path: Path) -> T:
+    """Read JSON as a dataclass, strictly.
+
+    Raises
+    ------
+    IntegrityError
+        If it is malformed; the message names the first field that is.
+    """
     try:
         value: T = TypeAdapter(kind).validate_json(data, strict=True)
     except ValidationError as error:

@@ -1,0 +1,356 @@
+"""Decide: from the evidence of all sanitizers to a verdict for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.examine import read_evidence, settings_of
+from pipelines.ingest import Ingested
+from pipelines.manifest import Check, parse_json, read_limited, tool
+from pipelines.progress import SILENT, Progress, Stage
+from pipelines.shards import ParquetShard, shard_name
+from pipelines.store import key_of, make_folder, write_json, write_table
+from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
+from sanitizers.core.errors import IntegrityError
+from sanitizers.core.policy import (
+    KEEP,
+    QUARANTINE,
+    REVIEW,
+    VERDICT_SCHEMA,
+    VERDICTS,
+    Policy,
+    ScoreSummary,
+    Threshold,
+    draw,
+    judge,
+)
+from sanitizers.core.sanitizer import Sanitizer
+
+#: Counts up when verdict files change their meaning.
+VERDICT_FORMAT = 1
+DECISION = "decision.json"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of all rows.
+
+    Parameters
+    ----------
+    rows : int
+        All rows of the input, also those that could not be read:
+        ``keep + review + quarantine == rows``.
+    keep, review, quarantine : int
+    unreadable : int
+        Rows that could not be read; they are counted in `quarantine` too.
+    thresholds : tuple of Threshold
+    found : dict
+        For each sanitizer the rows that it ``scored`` and ``abstained`` from, and those
+        over its ``review`` and ``quarantine`` line.
+    held : bool
+        Nothing is to be published until a person agrees.
+    held_because : str
+    """
+
+    rows: int
+    keep: int
+    review: int
+    quarantine: int
+    unreadable: int
+    thresholds: tuple[Threshold, ...]
+    found: dict[str, dict[str, int]]
+    held: bool = False
+    held_because: str = ""
+
+    def failing_on(self, names: Sequence[str]) -> Decision:
+        """The same decision, held when one of the named things found a row.
+
+        Parameters
+        ----------
+        names : sequence of str
+            ``review``, ``quarantine`` or the name of a sanitizer.
+        """
+        if self.held:
+            return self
+        counts = {REVIEW: self.review, QUARANTINE: self.quarantine}
+        for sanitizer, found in self.found.items():
+            counts[sanitizer] = found[REVIEW] + found[QUARANTINE]
+        for name in names:
+            if counts.get(name, 0):
+                why = f"the run is to fail on {name}, and {name} has {counts[name]:,} rows"
+                return replace(self, held=True, held_because=why)
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Decision:
+        """Read the decision of a run.
+
+        Raises
+        ------
+        IntegrityError
+            If it is missing or malformed.
+        """
+        return parse_json(cls, read_limited(folder / DECISION), folder / DECISION)
+
+
+def run_key(
+    ingested: Ingested,
+    roles: Roles,
+    evidence: Mapping[str, str],
+    policy: Policy,
+    plan: Mapping[str, Any],
+    trusted: Ingested | None,
+) -> str:
+    """Name a run by all that decides its verdicts and its manifest.
+
+    Parameters
+    ----------
+    ingested : Ingested
+    roles : Roles
+    evidence : mapping of str to str
+        For each sanitizer the key of its evidence.
+    policy : Policy
+    plan : mapping
+        The plan as it was resolved.
+    trusted : Ingested or None
+    """
+    return key_of(
+        "run",
+        VERDICT_FORMAT,
+        tool().version,
+        [ingested.digest, ingested.id_column, [shard.sha256 for shard in ingested.shards]],
+        asdict(roles),
+        dict(evidence),
+        [policy.clean_loss, policy.budget, {n: asdict(r) for n, r in policy.rules.items()}],
+        dict(plan),
+        [shard.sha256 for shard in trusted.shards] if trusted else None,
+    )
+
+
+def decide(
+    ingested: Ingested,
+    roles: Roles,
+    evidence: Mapping[str, Path],
+    policy: Policy,
+    recipes: Mapping[str, Sanitizer],
+    folder: Path,
+    trusted: Ingested | None = None,
+    *,
+    progress: Progress = SILENT,
+) -> Decision:
+    """Draw every sanitizer's lines on its scores, and judge every row.
+
+    A finished folder is loaded, not done again. Trusted rows are always kept.
+
+    Parameters
+    ----------
+    ingested : Ingested
+    roles : Roles
+    evidence : mapping of str to Path
+        For each sanitizer the folder of its evidence.
+    policy : Policy
+    recipes : mapping of str to Sanitizer
+    folder : Path
+        Where ``verdicts-00000.parquet`` and so on go, one per shard, in its order.
+    trusted : Ingested, optional
+        Rows that a person vouches for, by their ids.
+    progress : Progress
+
+    Raises
+    ------
+    IntegrityError
+        If evidence is missing, or is about other rows than the input.
+    """
+    files = [verdicts_file(folder, i) for i in range(len(ingested.shards))]
+    if (folder / DECISION).is_file() and all(file.is_file() for file in files):
+        return Decision.load(folder)
+    make_folder(folder)
+    vouched = _Vouched.of(roles, trusted)
+    with progress.stage("decide", 2 * ingested.rows, 2 * len(files)) as stage:
+        summaries = _summarise(ingested, evidence, stage)
+        thresholds = {
+            name: draw(name, policy.rule(name, trusted=vouched.any), summary)
+            for name, summary in summaries.items()
+        }
+        tally = _Tally(summaries)
+        for number, shard in enumerate(ingested.shard_files()):
+            ids, given = vouched.read(shard)
+            tables = {name: read_evidence(evidence[name], number, ids) for name in evidence}
+            verdicts = judge(tables, thresholds, recipes, given)
+            _check(verdicts, ids, files[number])
+            write_table(verdicts, files[number])
+            tally.add(tables, thresholds, given, verdicts)
+            stage.advance(shard.rows)
+    decision = tally.decision(ingested, policy, thresholds)
+    write_json(folder / DECISION, asdict(decision))
+    return decision
+
+
+def verdicts_file(folder: Path, shard: int) -> Path:
+    """Where the verdicts of a shard lie in the folder of a run."""
+    return folder / shard_name(shard, "verdicts")
+
+
+def checks(
+    decision: Decision,
+    recipes: Mapping[str, Sanitizer],
+    skipped: Mapping[str, tuple[tuple[str, str], ...]],
+) -> tuple[Check, ...]:
+    """What every sanitizer did, for the record of the run and the manifest.
+
+    Parameters
+    ----------
+    decision : Decision
+    recipes : mapping of str to Sanitizer
+    skipped : mapping of str to tuple
+        For each sanitizer the columns that it could not use (`Examined.skipped`).
+    """
+    lines = {threshold.sanitizer: threshold for threshold in decision.thresholds}
+    return tuple(
+        Check(
+            sanitizer=name,
+            needs=tuple(sorted(recipe.needs)),
+            settings=settings_of(recipe),
+            scored=decision.found[name]["scored"],
+            abstained=decision.found[name]["abstained"],
+            review=decision.found[name][REVIEW],
+            quarantine=decision.found[name][QUARANTINE],
+            quarantine_line=lines[name].quarantine_line,
+            review_line=lines[name].review_line,
+            quarantine_above=lines[name].quarantine,
+            review_above=lines[name].review,
+            basis=lines[name].basis,
+            skipped=skipped.get(name, ()),
+        )
+        for name, recipe in recipes.items()
+    )
+
+
+@dataclass(frozen=True)
+class _Vouched:
+    """The rows that a person vouches for: by a column, or by their ids."""
+
+    column: str | None
+    ids: pa.Array | None
+
+    @classmethod
+    def of(cls, roles: Roles, trusted: Ingested | None) -> _Vouched:
+        if trusted is None:
+            return cls(roles.trusted, None)
+        read = [shard.read([ROW_ID]).column(ROW_ID) for shard in trusted.shard_files()]
+        chunks = [chunk for column in read for chunk in column.chunks]
+        return cls(roles.trusted, pa.chunked_array(chunks, pa.string()).combine_chunks())
+
+    @property
+    def any(self) -> bool:
+        return self.column is not None or self.ids is not None
+
+    def read(self, shard: ParquetShard) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
+        """The ids of the rows of a shard, and which of them are vouched for."""
+        table = shard.read([ROW_ID, *([self.column] if self.column else [])])
+        given = np.zeros(table.num_rows, dtype=bool)
+        if self.column:
+            given |= pc.fill_null(table.column(self.column), False).to_numpy()
+        if self.ids is not None:
+            given |= pc.is_in(table.column(ROW_ID), value_set=self.ids).to_numpy()
+        return table.column(ROW_ID), given
+
+
+@dataclass
+class _Tally:
+    """Counts verdicts shard by shard."""
+
+    summaries: Mapping[str, ScoreSummary]
+
+    def __post_init__(self) -> None:
+        self.verdicts = dict.fromkeys(VERDICTS, 0)
+        self.found = {
+            name: {
+                "scored": summary.scored,
+                "abstained": summary.abstained,
+                REVIEW: 0,
+                QUARANTINE: 0,
+            }
+            for name, summary in self.summaries.items()
+        }
+
+    def add(
+        self,
+        evidence: Mapping[str, pa.Table],
+        thresholds: Mapping[str, Threshold],
+        given: NDArray[np.bool_],
+        verdicts: pa.Table,
+    ) -> None:
+        for count in pc.value_counts(verdicts.column("verdict")).to_pylist():
+            self.verdicts[count["values"]] += count["counts"]
+        for name, table in evidence.items():
+            scores = _floats(table.column("score"))[~given]
+            high = _over(scores, thresholds[name].quarantine)
+            self.found[name][QUARANTINE] += int(high.sum())
+            self.found[name][REVIEW] += int((_over(scores, thresholds[name].review) & ~high).sum())
+
+    def decision(
+        self, ingested: Ingested, policy: Policy, thresholds: Mapping[str, Threshold]
+    ) -> Decision:
+        rows = ingested.rows + ingested.unreadable
+        quarantine = self.verdicts[QUARANTINE] + ingested.unreadable
+        over = quarantine > policy.budget * rows
+        why = (
+            f"{quarantine:,} of {rows:,} rows ({quarantine / max(rows, 1):.1%}) would be "
+            f"quarantined, and the budget is {policy.budget:.1%}"
+        )
+        decision = Decision(
+            rows,
+            self.verdicts[KEEP],
+            self.verdicts[REVIEW],
+            quarantine,
+            ingested.unreadable,
+            tuple(thresholds.values()),
+            self.found,
+            over,
+            why if over else "",
+        )
+        if decision.keep + decision.review + decision.quarantine != rows:
+            raise IntegrityError(f"{sum(self.verdicts.values()):,} verdicts for {rows:,} rows")
+        return decision
+
+
+def _summarise(
+    ingested: Ingested, evidence: Mapping[str, Path], stage: Stage
+) -> dict[str, ScoreSummary]:
+    summaries = {name: ScoreSummary(ingested.rows) for name in evidence}
+    for number, shard in enumerate(ingested.shard_files()):
+        table = shard.read([ROW_ID, ROW_KEY])
+        keys = table.column(ROW_KEY).to_numpy()
+        for name, summary in summaries.items():
+            read = read_evidence(evidence[name], number, table.column(ROW_ID))
+            summary.add(_floats(read.column("score")), _floats(read.column("p_value")), keys)
+        stage.advance(shard.rows)
+    return summaries
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """The numbers of a column, NaN where null."""
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _over(scores: NDArray[np.float64], line: float | None) -> NDArray[np.bool_]:
+    return np.zeros(len(scores), dtype=bool) if line is None else scores > line
+
+
+def _check(verdicts: pa.Table, ids: pa.ChunkedArray, path: Path) -> None:
+    if not verdicts.schema.equals(VERDICT_SCHEMA):
+        raise IntegrityError(f"{path} would have the columns {verdicts.column_names}")
+    if not verdicts.column(ROW_ID).equals(ids):
+        raise IntegrityError(f"{path} would be about other rows than the input")
+    known = pc.is_in(verdicts.column("verdict").cast(pa.string()), value_set=pa.array(VERDICTS))
+    if not pc.all(known, min_count=0).as_py():
+        raise IntegrityError(f"{path} would hold unknown verdicts", expected=", ".join(VERDICTS))
