@@ -1,0 +1,1 @@
+"""Measurements on real tables. ``make bench`` runs them all; see ``benchmarks/README.md``."""
