@@ -1,0 +1,276 @@
+"""Explain: everything that is known of one row."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.decide import Decision, verdicts_file
+from pipelines.examine import read_evidence
+from pipelines.ingest import FILE, ROW, Ingested
+from pipelines.manifest import Manifest, Run
+from pipelines.shards import ParquetShard
+from pipelines.split import INTERNAL
+from pipelines.store import Store
+from pipelines.terminal import plain
+from sanitizers.core.data import ROW_ID
+from sanitizers.core.errors import PlanError, did_you_mean
+from sanitizers.core.policy import QUARANTINE, Threshold
+
+#: Characters of a value that are shown to people, at most.
+SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one sanitizer says of a row.
+
+    Parameters
+    ----------
+    sanitizer : str
+    score : float or None
+        None where it abstained.
+    p_value : float or None
+        None where it knows no null.
+    quarantine, review : float or None
+        Its lines: scores above them get the verdict.
+    hint, message : str or None
+        What makes it concrete; the reason, where it led to the verdict.
+    """
+
+    sanitizer: str
+    score: float | None
+    p_value: float | None
+    quarantine: float | None
+    review: float | None
+    hint: str | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything that is known of one row.
+
+    Parameters
+    ----------
+    dataset, row_id, run : str
+    version : str or None
+        The release that the run made; None where it made none.
+    file : str
+        The input file.
+    row : int
+        Which of its rows, from 0; the record's number where it could not be read.
+    verdict : str
+    values : dict
+        The row's values, as JSON can hold them.
+    opinions : tuple of Opinion
+    message : str or None
+        Why a row could not be read.
+    """
+
+    dataset: str
+    row_id: str
+    run: str
+    version: str | None
+    file: str
+    row: int
+    verdict: str
+    values: dict[str, Any]
+    opinions: tuple[Opinion, ...]
+    message: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object that JSON can hold."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """As lines for people, safe to print."""
+        place = f"file {self.file}, row {self.row}"
+        release = f"release {self.version}" if self.version else "not published"
+        out = [
+            f"{self.dataset} {self.row_id}: {self.verdict}",
+            f"  from      {place}",
+            f"  run       {self.run}, {release}",
+        ]
+        if self.message:
+            out.append(f"  reason    {self.message}")
+        out += [f"  {_opinion(opinion)}" for opinion in self.opinions]
+        out.append("  values")
+        out += [f"    {name} = {_short(value)}" for name, value in self.values.items()]
+        return [plain(line) for line in out]
+
+
+def explain(store: Store, dataset: str, row_id: str, version: str | None = None) -> Explanation:
+    """Gather everything that is known of one row.
+
+    Parameters
+    ----------
+    store : Store
+    dataset : str
+    row_id : str
+    version : str, optional
+        The release to speak of; the latest run where none is given.
+
+    Raises
+    ------
+    PlanError
+        If there is no such dataset, release, run or row.
+    """
+    folder = _run(store, store.known(dataset), version)
+    run = Run.load(folder)
+    ingested = Ingested.load(store.inputs(dataset, run.input))
+    released = version or _version(store, dataset, run.key)
+    for number, shard in enumerate(ingested.shard_files()):
+        at = pc.index(shard.read([ROW_ID]).column(ROW_ID), row_id).as_py()
+        if at >= 0:
+            return _row(store, run, ingested, released, number, at)
+    unreadable = ingested.unreadable_file()
+    if unreadable is not None:
+        table = ParquetShard(unreadable).read()
+        at = pc.index(table.column(ROW_ID), row_id).as_py()
+        if at >= 0:
+            return _unreadable(run, released, table.slice(at, 1).to_pylist()[0])
+    raise PlanError(
+        f"no row {row_id!r} in run {run.key} of {dataset!r}",
+        do=_near(ingested, row_id) or "row ids are in the column 'row_id' of a release",
+    )
+
+
+def _run(store: Store, dataset: str, version: str | None) -> Path:
+    """The folder of the run that made a release, or of the latest run."""
+    if version is not None:
+        release = store.release(dataset, version)
+        if not release.is_dir():
+            known = [path.name for path in store.releases(dataset)]
+            raise PlanError(
+                f"no release {version!r} of {dataset!r}",
+                do=did_you_mean(version, known) or "no release was published yet",
+            )
+        return store.run(dataset, Manifest.load(release).run)
+    runs = [(Run.load(folder).created, folder) for folder in store.runs(dataset)]
+    if not runs:
+        raise PlanError(f"no run of {dataset!r} has ended yet", do="run 'sanitize run' first")
+    return max(runs)[1]
+
+
+def _version(store: Store, dataset: str, run: str) -> str | None:
+    for release in reversed(store.releases(dataset)):
+        if Manifest.load(release).run == run:
+            return release.name
+    return None
+
+
+def _row(
+    store: Store, run: Run, ingested: Ingested, version: str | None, number: int, at: int
+) -> Explanation:
+    shard = ingested.shard_files()[number]
+    ids = shard.read([ROW_ID]).column(ROW_ID)
+    row = shard.read().slice(at, 1)
+    folder = store.run(run.dataset, run.key)
+    judged = ParquetShard(verdicts_file(folder, number)).read().slice(at, 1).to_pylist()[0]
+    lines = {line.sanitizer: line for line in Decision.load(folder).thresholds}
+    messages = {reason["sanitizer"]: reason["message"] for reason in judged["reasons"] or ()}
+    opinions = []
+    for name, key in run.evidence.items():
+        table = read_evidence(store.evidence(run.dataset, key), number, ids)
+        said = table.slice(at, 1).to_pylist()[0]
+        opinions.append(_said(said, lines[name], messages.get(name)))
+    shown = [name for name in row.column_names if name not in INTERNAL and name != ROW_ID]
+    return Explanation(
+        run.dataset,
+        str(ids[at]),
+        run.key,
+        version,
+        ingested.files[row.column(FILE)[0].as_py()].path,
+        row.column(ROW)[0].as_py(),
+        judged["verdict"],
+        {name: _json(row.column(name)[0]) for name in shown},
+        tuple(opinions),
+    )
+
+
+def _said(said: dict[str, Any], line: Threshold, message: str | None) -> Opinion:
+    return Opinion(
+        line.sanitizer,
+        said["score"],
+        said["p_value"],
+        line.quarantine,
+        line.review,
+        said["hint"],
+        message,
+    )
+
+
+def _unreadable(run: Run, version: str | None, row: dict[str, Any]) -> Explanation:
+    return Explanation(
+        run.dataset,
+        row[ROW_ID],
+        run.key,
+        version,
+        row["file"],
+        row["row"],
+        QUARANTINE,
+        {"raw": row["raw"]},
+        (),
+        f"it could not be read: {row['reason']}",
+    )
+
+
+def _near(ingested: Ingested, row_id: str) -> str:
+    """Name a row whose id starts with what was written, since ids are long."""
+    if len(row_id) < 4:
+        return ""
+    for shard in ingested.shard_files():
+        ids = shard.read([ROW_ID]).column(ROW_ID)
+        near = ids.filter(pc.starts_with(ids, row_id))
+        if len(near):
+            return f"did you mean {str(near[0])!r}?"
+    return ""
+
+
+def _json(value: pa.Scalar) -> Any:
+    """A value as JSON can hold it; what JSON has no words for becomes text."""
+    return _plain_value(value.as_py()) if not pa.types.is_temporal(value.type) else _text(value)
+
+
+def _text(value: pa.Scalar) -> str | None:
+    # Nanoseconds have no Python type that keeps them, and Arrow writes them out.
+    return str(pc.cast(value, pa.string()).as_py()) if value.is_valid else None
+
+
+def _plain_value(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, dict):
+        return {str(k): _plain_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_value(v) for v in value]
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _opinion(opinion: Opinion) -> str:
+    name = f"{opinion.sanitizer:<20}"
+    if opinion.score is None:
+        return f"{name} abstained"
+    parts = [f"score {opinion.score:.6g}"]
+    if opinion.p_value is not None:
+        parts.append(f"p {opinion.p_value:.3g}")
+    for verdict, line in (("quarantine", opinion.quarantine), ("review", opinion.review)):
+        if line is not None:
+            parts.append(f"{verdict} above {line:.6g}")
+    if opinion.hint:
+        parts.append(f"hint {_short(opinion.hint)}")
+    if opinion.message:
+        parts.append(_short(opinion.message))
+    return f"{name} {', '.join(parts)}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"

@@ -1,0 +1,259 @@
+"""Publish: the one place where rows leave a dataset. A release appears whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.decide import Decision
+from pipelines.ingest import Ingested
+from pipelines.manifest import (
+    MANIFEST,
+    REPORT,
+    Counts,
+    FileEntry,
+    Manifest,
+    Run,
+    Source,
+    SourceEntry,
+    tool,
+)
+from pipelines.progress import SILENT, Progress
+from pipelines.row_ids import changed, difference
+from pipelines.shards import ParquetShard
+from pipelines.split import SPLITS, copy_file, split_shard, split_unreadable
+from pipelines.store import (
+    Store,
+    make_folder,
+    remove,
+    sync_folder,
+    version_of,
+    write_bytes,
+    writing,
+)
+from sanitizers.core.errors import IntegrityError, SanitizeError
+from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+
+FIRST_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of a publish.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The release; None where the run is held.
+    manifest : Manifest or None
+    already : bool
+        True where an earlier publish of the same run had made it.
+    """
+
+    folder: Path | None
+    manifest: Manifest | None
+    already: bool = False
+
+    @property
+    def held(self) -> bool:
+        """True where nothing was published."""
+        return self.folder is None
+
+    @property
+    def version(self) -> str | None:
+        """The version of the release."""
+        return self.manifest.version if self.manifest else None
+
+
+def publish(
+    store: Store,
+    run: Run,
+    ingested: Ingested,
+    decision: Decision,
+    report: Path,
+    *,
+    progress: Progress = SILENT,
+) -> Published:
+    """Publish the verdicts of a run as a new release, unless it is held or there already.
+
+    Parameters
+    ----------
+    store : Store
+    run : Run
+        Its folder in the store holds the verdicts.
+    ingested : Ingested
+    decision : Decision
+    report : Path
+        The report, copied into the release.
+    progress : Progress
+
+    Raises
+    ------
+    IntegrityError
+        If rows, verdicts or what was written are not what they should be.
+    StoreError
+        If the store cannot be written, or another publish does not end.
+    """
+    if decision.held:
+        return Published(None, None)
+    with store.lock(run.dataset):
+        found = find_release(store, run.dataset, run.key)
+        if found is not None:
+            return Published(*found, already=True)
+        store.sweep(run.dataset)
+        staging = store.staging(run.dataset, run.key)
+        try:
+            make_folder(staging)
+            files = _write_rows(staging, store, run, ingested, progress)
+            files.append(copy_file(report, staging, REPORT))
+            manifest = _manifest(store, run, ingested, decision, files, staging)
+            write_bytes(staging / MANIFEST, manifest.dump())
+            return _appear(staging, store.release(run.dataset, manifest.version), manifest)
+        except BaseException:
+            # The next publish would sweep it, but a full disk wants its space back now.
+            with contextlib.suppress(SanitizeError):
+                remove(staging)
+            raise
+
+
+def find_release(store: Store, dataset: str, run: str) -> tuple[Path, Manifest] | None:
+    """Find the release that a run made, by the run's key.
+
+    Raises
+    ------
+    IntegrityError
+        If a file of that release is missing or has another size.
+    """
+    for release in reversed(store.releases(dataset)):
+        manifest = Manifest.load(release)
+        if manifest.run == run:
+            for file in manifest.files:
+                path = release / file.path
+                if not path.is_file() or path.stat().st_size != file.bytes:
+                    raise IntegrityError(
+                        f"{path} is not as it was published", do=f"run 'sanitize verify {release}'"
+                    )
+            return release, manifest
+    return None
+
+
+def _write_rows(
+    staging: Path, store: Store, run: Run, ingested: Ingested, progress: Progress
+) -> list[FileEntry]:
+    """Split every shard by its verdicts."""
+    for name in SPLITS.values():
+        make_folder(staging / name)
+    folder = store.run(run.dataset, run.key)
+    files: list[FileEntry] = []
+    with progress.stage("publish", ingested.rows, len(ingested.shards)) as stage:
+        for number, shard in enumerate(ingested.shards):
+            files += split_shard(ingested.folder, shard, number, folder, staging)
+            stage.advance(shard.rows)
+    unreadable = ingested.unreadable_file()
+    if unreadable is not None:
+        files.append(split_unreadable(unreadable, ingested.unreadable, staging))
+    return files
+
+
+def _manifest(
+    store: Store,
+    run: Run,
+    ingested: Ingested,
+    decision: Decision,
+    files: list[FileEntry],
+    staging: Path,
+) -> Manifest:
+    source = Source(
+        ingested.digest,
+        tuple(SourceEntry(f.path, f.sha256, f.bytes, f.rows, f.unreadable) for f in ingested.files),
+    )
+    return Manifest(
+        dataset=run.dataset,
+        version=_next_version(store, run, ingested, staging),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool=tool(),
+        run=run.key,
+        salt_digest=store.salt_digest,
+        plan=run.plan,
+        source=source,
+        counts=_counts(decision, files),
+        checks=run.checks,
+        not_run=run.not_run,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+
+
+def _counts(decision: Decision, files: Sequence[FileEntry]) -> Counts:
+    """The counts of a decision, which are those of the files, or nothing is published."""
+    for verdict, expected in (
+        (KEEP, decision.keep),
+        (REVIEW, decision.review),
+        (QUARANTINE, decision.quarantine),
+    ):
+        folder = SPLITS[verdict]
+        written = sum(f.rows or 0 for f in files if f.path.startswith(f"{folder}/"))
+        if written != expected:
+            raise IntegrityError(f"{folder} has {written:,} rows", expected=f"{expected:,}")
+    return Counts(
+        decision.rows, decision.keep, decision.review, decision.quarantine, decision.unreadable
+    )
+
+
+def _next_version(store: Store, run: Run, ingested: Ingested, staging: Path) -> str:
+    """Removing or changing rows or columns is a new major version, adding a minor one."""
+    releases = store.releases(run.dataset)
+    if not releases:
+        return FIRST_VERSION
+    last = releases[-1]
+    major, minor, patch = version_of(last.name)
+    change = _change(last, staging, ingested, store.run(run.dataset, run.key))
+    if change == "major":
+        return f"{major + 1}.0.0"
+    return f"{major}.{minor + 1}.0" if change == "minor" else f"{major}.{minor}.{patch + 1}"
+
+
+def _change(last: Path, staging: Path, ingested: Ingested, run: Path) -> str:
+    """How the clean rows differ from those of the last release: major, minor or patch."""
+    before = Manifest.load(last)
+    old = [last / f.path for f in before.files if f.path.startswith(f"{SPLITS[KEEP]}/")]
+    new = sorted((staging / SPLITS[KEEP]).iterdir())
+    columns, now = ParquetShard(old[0]).schema, ParquetShard(new[0]).schema
+    if any(now.get_field_index(f.name) < 0 or now.field(f.name).type != f.type for f in columns):
+        return "major"
+    spill = run / f".spill.tmp-{os.getpid()}"
+    try:
+        rows = difference(old, new, spill)
+        if rows.removed:
+            return "major"
+        # Ids that are hashes of the content cannot stay while the content changes.
+        by_name = ingested.id_column is not None and before.source.digest != ingested.digest
+        if by_name and len(columns) == len(now) and _values_changed(old, new, spill):
+            return "major"
+    finally:
+        remove(spill)
+    return "minor" if rows.added or len(now) > len(columns) else "patch"
+
+
+def _values_changed(old: Sequence[Path], new: Sequence[Path], spill: Path) -> bool:
+    try:
+        return changed(old, new, spill)
+    except (duckdb.Error, pa.ArrowException):
+        # Values of types that cannot be compared may have changed.
+        return True
+
+
+def _appear(staging: Path, release: Path, manifest: Manifest) -> Published:
+    """Rename the finished release into place: the one moment in which it appears."""
+    with writing(release):
+        for folder in (*(staging / name for name in SPLITS.values()), staging):
+            sync_folder(folder)
+        os.rename(staging, release)
+        sync_folder(release.parent)
+    return Published(release, manifest)

@@ -1,0 +1,125 @@
+"""Questions about the ids of many rows, answered by DuckDB, which spills what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sanitizers.core.data import ROW_ID
+from sanitizers.core.errors import IntegrityError, StoreError
+
+#: Memory that a question may take before it spills to disk.
+MEMORY = "512MB"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many rows one set of files has that another has not, and the other way round."""
+
+    removed: int
+    added: int
+
+
+def difference(old: Sequence[Path], new: Sequence[Path], spill: Path) -> Difference:
+    """Compare the row ids of two sets of Parquet files.
+
+    Parameters
+    ----------
+    old, new : sequence of Path
+    spill : Path
+        A folder for what does not fit into memory.
+    """
+    with _database(spill) as database:
+        database.register("old_ids", _ids(old))
+        database.register("new_ids", _ids(new))
+        row = database.execute(
+            "select count(*) filter (new_ids.row_id is null),"
+            " count(*) filter (old_ids.row_id is null)"
+            " from old_ids full join new_ids on old_ids.row_id = new_ids.row_id"
+        ).fetchone()
+    return Difference(*row) if row else Difference(0, 0)
+
+
+def changed(old: Sequence[Path], new: Sequence[Path], spill: Path) -> bool:
+    """Whether any row that is in both sets of Parquet files has other values in one.
+
+    Parameters
+    ----------
+    old, new : sequence of Path
+        Files of the same columns.
+    spill : Path
+    """
+    with _database(spill) as database:
+        for name, files in (("old_rows", old), ("new_rows", new)):
+            database.register("rows", _rows(files))
+            database.execute(f"create table {name} as select row_id, hash(rows) as h from rows")
+        row = database.execute(
+            "select count(*) from old_rows join new_rows"
+            " on old_rows.row_id = new_rows.row_id where old_rows.h <> new_rows.h"
+        ).fetchone()
+    return bool(row and row[0])
+
+
+def repeated(files: Sequence[Path], spill: Path) -> tuple[int, str]:
+    """Count the row ids that occur more than once, and name one of them.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    spill : Path
+    """
+    with _database(spill) as database:
+        database.register("ids", _ids(files))
+        row = database.execute(
+            "select count(*), min(row_id) from"
+            " (select row_id from ids group by row_id having count(*) > 1)"
+        ).fetchone()
+    return (int(row[0]), str(row[1])) if row and row[0] else (0, "")
+
+
+@contextmanager
+def _database(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    settings = {"memory_limit": MEMORY, "temp_directory": str(spill)}
+    database = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
+    try:
+        yield database
+    except duckdb.IOException as error:
+        first = str(error).splitlines()[0]
+        raise StoreError(f"comparing row ids failed: {first}") from None
+    finally:
+        database.close()
+
+
+# Files are read by pyarrow: DuckDB would take a bracket in a folder's name for a glob.
+def _ids(files: Sequence[Path]) -> pa.RecordBatchReader:
+    schema = pa.schema([pa.field(ROW_ID, pa.string())])
+    return pa.RecordBatchReader.from_batches(schema, _batches(files, [ROW_ID], schema))
+
+
+def _rows(files: Sequence[Path]) -> pa.RecordBatchReader:
+    """Whole rows; columns are numbered, since their names are not ours and SQL folds case."""
+    found = pq.read_schema(files[0])
+    named = [f"c{i}" if name != ROW_ID else ROW_ID for i, name in enumerate(found.names)]
+    schema = pa.schema([pa.field(name, f.type) for name, f in zip(named, found, strict=True)])
+    return pa.RecordBatchReader.from_batches(schema, _batches(files, found.names, schema))
+
+
+def _batches(
+    files: Sequence[Path], columns: list[str], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=columns):
+                    arrays = [
+                        batch.column(n).cast(t) for n, t in zip(columns, schema.types, strict=True)
+                    ]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        except (OSError, pa.ArrowException) as error:
+            raise IntegrityError(f"{path} cannot be read: {str(error)[:200]}") from None

@@ -1,0 +1,195 @@
+"""Split the rows of a shard by their verdicts, and read back what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.decide import verdicts_file
+from pipelines.ingest import FILE, ROW, ShardFile
+from pipelines.manifest import FileEntry
+from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
+from pipelines.store import writing
+from sanitizers.core.data import ROW_ID, ROW_KEY
+from sanitizers.core.errors import IntegrityError
+from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
+
+#: The folder of each verdict in a release.
+SPLITS: Mapping[str, str] = MappingProxyType(
+    {KEEP: "clean", REVIEW: "review", QUARANTINE: "quarantine"}
+)
+#: Columns of a shard that no release has.
+INTERNAL = frozenset({ROW_KEY, FILE, ROW})
+UNREADABLE = "quarantine/unreadable.parquet"
+
+_CHUNK = 1 << 20
+
+
+def split_shard(
+    inputs: Path, shard: ShardFile, number: int, verdicts: Path, staging: Path
+) -> list[FileEntry]:
+    """Write the rows of a shard into the folders of their verdicts.
+
+    The first shard writes a file into every folder, also one without rows, so that the
+    columns of each are known.
+
+    Parameters
+    ----------
+    inputs : Path
+        The folder of the shard.
+    shard : ShardFile
+    number : int
+        Which shard it is; names the parts.
+    verdicts : Path
+        The folder of the run.
+    staging : Path
+
+    Raises
+    ------
+    IntegrityError
+        If the shard or its verdicts are not what they should be.
+    """
+    path = inputs / shard.name
+    if digest_of(path) != shard.sha256:
+        raise IntegrityError(f"{path} was changed after it was written", do="ingest it again")
+    rows = ParquetShard(path).read()
+    judged = ParquetShard(verdicts_file(verdicts, number)).read()
+    if not rows.column(ROW_ID).equals(judged.column(ROW_ID)):
+        raise IntegrityError(f"the verdicts of {path} are about other rows")
+    shown = rows.select([name for name in rows.column_names if name not in INTERNAL])
+    files = []
+    for verdict, folder in SPLITS.items():
+        mask = pc.equal(judged.column("verdict").cast(pa.string()), verdict)
+        part = shown.filter(mask)
+        if verdict != KEEP:
+            part = _with_reasons(part, judged.filter(mask))
+        if part.num_rows or number == 0:
+            name = f"{folder}/{shard_name(number, 'part')}"
+            files.append(write_part(part, staging, name))
+    if sum(file.rows or 0 for file in files) != shard.rows:
+        raise IntegrityError(f"{path} has {shard.rows:,} rows, and some have no verdict")
+    return files
+
+
+def split_unreadable(source: Path, rows: int, staging: Path) -> FileEntry:
+    """Write the rows that could not be read, as they came, with the reason.
+
+    Parameters
+    ----------
+    source : Path
+        The file that the ingest left.
+    rows : int
+        How many there are.
+    staging : Path
+    """
+    table = ParquetShard(source).read()
+    if table.num_rows != rows:
+        raise IntegrityError(f"{source} has {table.num_rows:,} rows", expected=f"{rows:,}")
+    kind = VERDICT_SCHEMA.field("reasons").type
+    reasons = [
+        [{"sanitizer": "ingest", "message": why}] for why in table.column("reason").to_pylist()
+    ]
+    table = table.drop_columns(["reason"])
+    table = table.append_column("verdict", pa.array([QUARANTINE] * rows, pa.string()))
+    table = table.append_column("reasons", pa.array(reasons, kind))
+    return write_part(table, staging, UNREADABLE)
+
+
+def write_part(table: pa.Table, staging: Path, name: str) -> FileEntry:
+    """Write a Parquet file of a release, and read back what the disk holds.
+
+    Raises
+    ------
+    IntegrityError
+        If the disk holds something else.
+    """
+    path = staging / name
+    with _hashed(path) as sink:
+        pq.write_table(
+            table, sink, compression="zstd", compression_level=1, row_group_size=SHARD_ROWS
+        )
+    written = ParquetShard(path)
+    same = written.schema.equals(table.schema.remove_metadata()) and written.read([ROW_ID]).column(
+        ROW_ID
+    ).equals(table.column(ROW_ID))
+    if not same or digest_of(path) != sink.digest:
+        raise IntegrityError(f"{path} does not hold what was written", do="check the disk")
+    return FileEntry(name, sink.size, sink.digest, table.num_rows)
+
+
+def copy_file(source: Path, staging: Path, name: str) -> FileEntry:
+    """Copy a file that holds no rows into a release."""
+    with writing(source):
+        data = source.read_bytes()
+    with _hashed(staging / name) as sink:
+        sink.write(data)
+    return FileEntry(name, sink.size, sink.digest, None)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex.
+
+    Raises
+    ------
+    IntegrityError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@dataclass
+class _Sink:
+    """A file that is hashed while it is written."""
+
+    file: BinaryIO
+    size: int = 0
+    _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def closed(self) -> bool:
+        return self.file.closed
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@contextmanager
+def _hashed(path: Path) -> Iterator[_Sink]:
+    with writing(path), path.open("xb") as file:
+        sink = _Sink(file)
+        yield sink
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _with_reasons(rows: pa.Table, judged: pa.Table) -> pa.Table:
+    """Append the verdict and its reasons; where the data has such a column, `verdict_`."""
+    for name in ("verdict", "reasons"):
+        free = name
+        while free in rows.column_names:
+            free += "_"
+        rows = rows.append_column(free, judged.column(name))
+    return rows

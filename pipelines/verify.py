@@ -1,0 +1,178 @@
+"""Verify: whether a release is, to the byte, what was published."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.manifest import MANIFEST, FileEntry, Manifest
+from pipelines.row_ids import repeated
+from pipelines.shards import ParquetShard
+from pipelines.split import INTERNAL, SPLITS, UNREADABLE, digest_of
+from sanitizers.core.data import ROW_ID
+from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
+from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of verifying a release.
+
+    Parameters
+    ----------
+    ok : bool
+    problems : tuple of str
+        One line each; empty where all is well.
+    files : int
+        Files that were read, the manifest among them.
+    rows : int
+        Rows that the manifest speaks of.
+    """
+
+    ok: bool
+    problems: tuple[str, ...]
+    files: int
+    rows: int
+
+
+def verify(release: Path) -> Verification:
+    """Compare a release with its manifest: files, bytes, rows, ids, columns.
+
+    Parameters
+    ----------
+    release : Path
+        The folder of the release.
+
+    Raises
+    ------
+    PlanError
+        If there is no such folder.
+    """
+    if not release.is_dir():
+        near = [p.name for p in release.parent.iterdir()] if release.parent.is_dir() else []
+        raise PlanError(f"no release {str(release)!r}", do=did_you_mean(release.name, near))
+    try:
+        manifest = Manifest.load(release)
+    except (IntegrityError, StoreError) as error:
+        return Verification(False, (str(error),), 0, 0)
+    problems = [*_tree(release, manifest), *_changed(release, manifest)]
+    if not problems:
+        # What a file holds is looked at only when it is the file that was published.
+        problems = [*_counts(manifest), *_contents(release, manifest)]
+    files = len(manifest.files) + 1
+    return Verification(not problems, tuple(problems), files, manifest.counts.rows)
+
+
+def _tree(release: Path, manifest: Manifest) -> Iterator[str]:
+    """What is there and should not be."""
+    expected = {file.path for file in manifest.files} | {MANIFEST}
+    folders = {parent for path in expected for parent in _parents(path)}
+    for path, kind in _walk(release, ""):
+        if stat.S_ISLNK(kind):
+            yield f"{path} is a symbolic link"
+        elif stat.S_ISDIR(kind):
+            if path not in folders:
+                yield f"{path}/ is not in the manifest"
+        elif not stat.S_ISREG(kind):
+            yield f"{path} is not a regular file"
+        elif path not in expected:
+            yield f"{path} is not in the manifest"
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = prefix + entry.name
+        kind = entry.stat(follow_symlinks=False).st_mode
+        yield path, kind
+        if stat.S_ISDIR(kind):
+            yield from _walk(folder / entry.name, f"{path}/")
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _changed(release: Path, manifest: Manifest) -> Iterator[str]:
+    """What should be there and is not, or is not as it was."""
+    for file in manifest.files:
+        path = release / file.path
+        if not _is_plain(release, file.path):
+            if not os.path.lexists(path):
+                yield f"{file.path} is missing"
+        elif path.stat().st_size != file.bytes:
+            yield f"{file.path} has {path.stat().st_size:,} bytes, expected {file.bytes:,}"
+        elif digest_of(path) != file.sha256:
+            yield f"{file.path} was changed: its SHA-256 is not the one in the manifest"
+
+
+def _is_plain(release: Path, path: str) -> bool:
+    """True for a regular file that is reached through real folders only."""
+    links = (release / parent for parent in _parents(path))
+    if any(folder.is_symlink() for folder in links) or (release / path).is_symlink():
+        return False
+    return (release / path).is_file()
+
+
+def _counts(manifest: Manifest) -> Iterator[str]:
+    counts = manifest.counts
+    total = counts.keep + counts.review + counts.quarantine
+    if total != counts.rows:
+        yield f"the manifest counts {counts.rows:,} rows, and {total:,} by verdict"
+    read = sum(file.rows + file.unreadable for file in manifest.source.files)
+    if read != counts.rows:
+        yield f"the source has {read:,} rows, and the release {counts.rows:,}"
+    for verdict, said in (
+        (KEEP, counts.keep),
+        (REVIEW, counts.review),
+        (QUARANTINE, counts.quarantine),
+    ):
+        listed = sum(file.rows or 0 for file in _files(manifest, verdict))
+        if listed != said:
+            yield f"{SPLITS[verdict]} has {listed:,} rows, and the manifest counts {said:,}"
+    unreadable = sum(f.rows or 0 for f in manifest.files if f.path == UNREADABLE)
+    if unreadable != counts.unreadable:
+        yield f"{UNREADABLE} has {unreadable:,} rows, expected {counts.unreadable:,}"
+
+
+def _contents(release: Path, manifest: Manifest) -> Iterator[str]:
+    """Whether files hold the rows and columns that they should."""
+    try:
+        for verdict in SPLITS:
+            yield from _columns(release, _files(manifest, verdict))
+        files = [release / f.path for verdict in SPLITS for f in _files(manifest, verdict)]
+        with tempfile.TemporaryDirectory(prefix="sanitize-verify-") as spill:
+            count, example = repeated(files, Path(spill))
+    except (IntegrityError, StoreError) as error:
+        yield str(error)
+        return
+    if count:
+        yield f"{count:,} row ids occur more than once, for instance {example!r}"
+
+
+def _columns(release: Path, files: list[FileEntry]) -> Iterator[str]:
+    first = None
+    for file in files:
+        shard = ParquetShard(release / file.path)
+        if shard.rows != file.rows:
+            yield f"{file.path} holds {shard.rows:,} rows, expected {file.rows or 0:,}"
+        inside = sorted(INTERNAL & set(shard.schema.names))
+        if inside:
+            yield f"{file.path} has the internal column {inside[0]!r}"
+        if ROW_ID not in shard.schema.names:
+            yield f"{file.path} has no column {ROW_ID!r}"
+        if file.path == UNREADABLE:
+            continue
+        first = first or shard.schema
+        if not shard.schema.equals(first):
+            yield f"{file.path} has other columns than {files[0].path}"
+
+
+def _files(manifest: Manifest, verdict: str) -> list[FileEntry]:
+    return [f for f in manifest.files if f.path.startswith(f"{SPLITS[verdict]}/")]
