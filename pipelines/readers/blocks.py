@@ -1,0 +1,126 @@
+"""What every reader gives: blocks of rows with their positions, and the rows it could not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+#: Columns of a dataset. Beyond it a file is more likely hostile, or transposed, than a table.
+MAX_COLUMNS = 10_000
+#: Bytes of one line or record. A line is held in memory whole, so it must have an end.
+MAX_LINE = 16 * 2**20
+#: Bytes that are kept of a line beyond the limit.
+KEPT_OF_LINE = 2**20
+#: Bytes of one value in a binary format; an image of 64 MiB is 20 megapixels uncompressed.
+MAX_CELL = 64 * 2**20
+#: Bytes that are read at once: enough to keep the parser busy, little beside the memory.
+BLOCK_BYTES = 8 * 2**20
+#: Rows of a block in formats that know their rows.
+BLOCK_ROWS = 65_536
+#: Objects and lists within each other; parsers recurse, and no real row is deeper.
+MAX_DEPTH = 32
+#: Decompressed bytes that are never suspicious, however well they were compressed.
+FREE_BYTES = 2**30
+#: Beyond `FREE_BYTES`, how many times larger than its file decompressed data may be. Real
+#: tables reach 50; a bomb of zeros reaches 1,000.
+MAX_RATIO = 200
+#: Rows of one file. A Parquet file of some bytes can claim any number of rows.
+MAX_ROWS = 2_000_000_000
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    r"""A row that could not be read.
+
+    Parameters
+    ----------
+    row : int
+        Its place among the rows of the file, from 0, header and blank lines not counted.
+    raw : str
+        Its text as it came; bytes that are not UTF-8 are written as ``\xNN``.
+    reason : str
+    """
+
+    row: int
+    raw: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file, in order.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows that could be read.
+    positions : ndarray of int64, shape (n,)
+        The place of each among the rows of the file, from 0.
+    unreadable : tuple of Unreadable
+        The others.
+    """
+
+    table: pa.Table
+    positions: Positions
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+class Guess(Protocol):
+    """What is known of the type of a column before its rows are read for good."""
+
+    #: What the values come as. Guesses of one kind can be merged.
+    kind: str
+
+    def field(self, name: str) -> pa.Field:
+        """The column with the type that serves all values seen."""
+        ...
+
+    def merge(self, other: Guess) -> Guess:
+        """What is known after another file of the same kind was seen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """The type of a column in a format that has types."""
+
+    type: pa.DataType
+    kind: str = "typed"
+
+    def field(self, name: str) -> pa.Field:
+        return pa.field(name, self.type)
+
+    def merge(self, other: Guess) -> Guess:
+        """Not used: typed columns are unified by their types."""
+        return other
+
+
+class Reader(Protocol):
+    """One file, open for reading. Both methods stream."""
+
+    def survey(self) -> Mapping[str, Guess]:
+        """Look at every row, and say what the columns are, in order."""
+        ...
+
+    def read(self, schema: pa.Schema) -> Iterator[Block]:
+        """Read every row; columns and types are those of `schema`."""
+        ...
+
+
+def raw_text(data: bytes) -> str:
+    """The text of a row as it came."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def too_long(data: bytes, length: int) -> tuple[str, str]:
+    """The kept text of a line beyond the limit, and the reason."""
+    limit = f"{MAX_LINE // 2**20} MiB"
+    reason = f"a line of {length:,} bytes is over the limit of {limit}; its start is kept"
+    return raw_text(data[:KEPT_OF_LINE]), reason
