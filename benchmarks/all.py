@@ -1,0 +1,25 @@
+"""Every benchmark, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from benchmarks.results import say
+
+NAMES = ("clean", "flips", "slices", "scale")
+
+
+def main() -> None:
+    """Run them; end with the status of the first that failed."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    for name in NAMES:
+        say(f"== {name}")
+        status = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)
+        if status.returncode:
+            sys.exit(status.returncode)
+
+
+if __name__ == "__main__":
+    main()
