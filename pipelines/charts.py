@@ -1,0 +1,292 @@
+"""Charts as inline SVG: no script, no picture from elsewhere, colours from the page's CSS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import asinh, ceil, floor, isfinite, log10, sinh
+
+from markupsafe import Markup
+
+from pipelines.report_text import count, figure, moment, share, spelled
+
+_WIDTH = 640.0
+_LEFT, _RIGHT = 54.0, 12.0
+_SUFFIX = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores counted in bars; each holds the scores above its left edge, up to its right one.
+
+    Parameters
+    ----------
+    edges : tuple of float, length k + 1
+    counts : tuple of int, length k
+    centre, unit : float
+        The axis runs with ``asinh((x - centre) / unit)``: even within a unit or so of the
+        centre, logarithmic beyond. A unit of 0 makes it even everywhere.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    centre: float = 0.0
+    unit: float = 0.0
+
+    def place(self, score: float) -> float:
+        """Where on the axis a score lies."""
+        return asinh((score - self.centre) / self.unit) if self.unit else score
+
+    def value(self, place: float) -> float:
+        """The score at a place on the axis."""
+        return sinh(place) * self.unit + self.centre if self.unit else place
+
+
+@dataclass(frozen=True)
+class TimeBins:
+    """Verdicts counted over time; each bin begins at its left edge.
+
+    Parameters
+    ----------
+    edges : tuple of float, length k + 1
+        Seconds since 1970 where `dates`, else plain numbers.
+    keep, review, quarantine : tuple of int, length k
+    dates : bool
+    """
+
+    edges: tuple[float, ...]
+    keep: tuple[int, ...]
+    review: tuple[int, ...]
+    quarantine: tuple[int, ...]
+    dates: bool
+
+
+def share_bar(keep: int, review: int, quarantine: int) -> Markup:
+    """Draw the three verdicts as one bar; what is not nothing is at least a sliver."""
+    whole = keep + review + quarantine
+    parts = [("k", "keep", keep), ("r", "review", review), ("q", "quarantine", quarantine)]
+    drawn = [(mark, name, n) for mark, name, n in parts if n]
+    widths = [max(n / whole * _WIDTH, 3.0) for _, _, n in drawn]
+    body, x = [], 0.0
+    for (mark, name, n), least in zip(drawn, widths, strict=True):
+        width = least * _WIDTH / sum(widths)
+        title = f"{name}: {count(n)} rows, {share(n, whole)}"
+        body.append(_bar(mark, x, 0, max(width - 1, 1), 18, title))
+        x += width
+    label = ", ".join(f"{count(n)} {name}" for _, name, n in parts)
+    return _svg(18, f"Rows by verdict: {label}", body, "share", stretch=True)
+
+
+def meter(share: float, most: float, mark: str) -> Markup:
+    """Draw a share as a small bar in a table, long as the largest of them allows.
+
+    Parameters
+    ----------
+    share, most : float
+        This one, and the largest in the table.
+    mark : str
+        The class of its colour.
+    """
+    width = 100 * share / most if most else 0.0
+    return Markup(
+        '<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="m" width="100" height="8"/><rect class="{}" width="{}" height="8"/></svg>'
+    ).format(mark, _number(max(width, 1.0 if share else 0.0)))
+
+
+def histogram_chart(
+    data: Histogram, review: float | None, quarantine: float | None, name: str
+) -> Markup:
+    """Draw all scores of a sanitizer with its lines; counts on a logarithmic axis.
+
+    Parameters
+    ----------
+    data : Histogram
+    review, quarantine : float or None
+        The lines; rows with a score above one get its verdict.
+    name : str
+        The sanitizer, for the title.
+    """
+    top, bottom, height = 44.0, 210.0, 252.0
+    low, high = data.place(data.edges[0]), data.place(data.edges[-1])
+    wide = _WIDTH - _LEFT - _RIGHT
+
+    def across(score: float) -> float:
+        return _LEFT + wide * (data.place(score) - low) / (high - low)
+
+    # From half a row up, so that a bar of one row is seen.
+    tall = log10(2 * max(*data.counts, 10) * 1.2)
+    up = [bottom - (bottom - top) * log10(2 * max(n, 0.5)) / tall for n in data.counts]
+    body = list(_count_axis(max(data.counts), bottom, top, tall))
+    for left, right, n, y in zip(data.edges, data.edges[1:], data.counts, up, strict=False):
+        if n:
+            x = across(left)
+            title = f"score {figure(left)} to {figure(right)}: {count(n)} rows"
+            mark = _zone(right, review, quarantine)
+            body.append(_bar(mark, x, y, max(across(right) - x - 0.6, 1), bottom - y, title))
+    ticks = [(across(v), f"{v:.4g}") for v in _score_ticks(data)]
+    body += _x_axis(_spaced(ticks), bottom)
+    body.append(_text(_LEFT + wide / 2, height - 6, "score (higher is worse)", "c"))
+    body.append(_text(0, 12, "rows, log scale", "t"))
+    for verdict, line, y in (("quarantine", quarantine, 12.0), ("review", review, 31.0)):
+        if line is not None:
+            body += _line(verdict, line, across(line), y, bottom)
+    label = f"Scores of {spelled(name)}: {count(sum(data.counts))} rows, with the lines drawn"
+    return _svg(height, label, body)
+
+
+def time_chart(data: TimeBins, column: str) -> Markup:
+    """Draw which share of the rows was found over time, and how many rows there were.
+
+    Parameters
+    ----------
+    data : TimeBins
+    column : str
+        The time column, for the title.
+    """
+    top, middle, base, bottom, height = 26.0, 150.0, 184.0, 214.0, 240.0
+    wide = _WIDTH - _LEFT - _RIGHT
+    step = wide / len(data.keep)
+    rows = [sum(n) for n in zip(data.keep, data.review, data.quarantine, strict=True)]
+    found = [r + q for r, q in zip(data.review, data.quarantine, strict=True)]
+    most = max((f / n for f, n in zip(found, rows, strict=True) if n), default=0.0)
+    peak = _ceiling(100 * most) / 100
+    body = [_text(0, 12, "share of rows", "t"), _text(0, base - 10, "rows", "t")]
+    for part in (0.0, 0.5, 1.0):
+        body += _rule(middle - (middle - top) * part, f"{100 * peak * part:.3g} %")
+    for i, n in enumerate(rows):
+        if n:
+            x, width = _LEFT + i * step, max(step - 1, 0.6)
+            when = f"{_when(data, i)} to {_when(data, i + 1)}"
+            low = data.quarantine[i] / n / peak * (middle - top)
+            over = data.review[i] / n / peak * (middle - top)
+            title = (
+                f"{when}: {count(data.quarantine[i])} quarantine, {count(data.review[i])} review, "
+                f"{count(data.keep[i])} keep"
+            )
+            tall = max((bottom - base) * n / max(rows), 1.0)
+            body.append(_bar("q", x, middle - low, width, low, title))
+            body.append(_bar("r", x, middle - low - over, width, over, title))
+            body.append(_bar("k", x, bottom - tall, width, tall, title))
+    body.append(_text(_LEFT - 6, base + 8, _short(max(rows)), "e"))
+    edges = range(0, len(rows) + 1)
+    body += _x_axis(_spaced([(_LEFT + i * step, _when(data, i)) for i in edges], 90), bottom)
+    return _svg(height, f"Verdicts over time, by the column {spelled(column)}", body)
+
+
+def _count_axis(most: int, bottom: float, top: float, tall: float) -> Iterable[Markup]:
+    power = 0
+    while 10**power <= max(most, 10):
+        yield from _rule(bottom - (bottom - top) * log10(2 * 10**power) / tall, _short(10**power))
+        power += 1
+
+
+def _rule(y: float, label: str) -> tuple[Markup, Markup]:
+    line = Markup('<path class="g" d="M{} {}H{}"/>').format(
+        _number(_LEFT), _number(y), _number(_WIDTH - _RIGHT)
+    )
+    return line, _text(_LEFT - 6, y + 4, label, "e")
+
+
+def _line(verdict: str, line: float, x: float, y: float, bottom: float) -> list[Markup]:
+    label, right = f"{verdict} above {figure(line)}", _WIDTH - _RIGHT
+    if x > right:
+        return [_text(right, y, f"{label} (beyond the right edge)", "e")]
+    x = max(x, _LEFT)
+    near_right = x > _LEFT + 0.6 * (right - _LEFT)
+    text = _text(x - 5, y, label, "e") if near_right else _text(x + 5, y, label, "s")
+    path = Markup('<path class="l" d="M{} {}V{}"/>').format(
+        _number(x), _number(y - 10), _number(bottom)
+    )
+    return [path, text]
+
+
+def _zone(right: float, review: float | None, quarantine: float | None) -> str:
+    # No bar crosses a line, so its right edge tells on which side all of it lies.
+    if quarantine is not None and right > quarantine:
+        return "q"
+    return "r" if review is not None and right > review else "k"
+
+
+def _score_ticks(data: Histogram) -> list[float]:
+    low, high = data.edges[0], data.edges[-1]
+    if not data.unit:
+        step = _nice((high - low) / 6)
+        return [i * step for i in range(ceil(low / step), floor(high / step) + 1)]
+    powers = range(floor(log10(data.unit)) - 1, ceil(log10(max(abs(low), abs(high)))) + 1)
+    sizes = [m * 10.0**p for p in powers for m in (1, 2, 5)]
+    # The roundest first, since those that come later must find room between them.
+    sizes.sort(key=lambda v: (round(v / 10 ** floor(log10(v) + 1e-9)), v))
+    return [v for v in [0.0, *(s * x for x in sizes for s in (1, -1))] if low <= v <= high]
+
+
+def _nice(step: float) -> float:
+    power = 10.0 ** floor(log10(step))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= step * 0.999)
+
+
+def _ceiling(percent: float) -> float:
+    return min(_nice(percent), 100.0) if percent > 0 else 1.0
+
+
+def _spaced(ticks: Sequence[tuple[float, str]], room: float = 62.0) -> list[tuple[float, str]]:
+    """Those ticks that have room, earlier ones first."""
+    kept: list[tuple[float, str]] = []
+    for x, label in ticks:
+        if all(abs(x - other) >= room for other, _ in kept):
+            kept.append((x, label))
+    return sorted(kept)
+
+
+def _x_axis(ticks: Sequence[tuple[float, str]], bottom: float) -> list[Markup]:
+    axis = Markup('<path class="a" d="M{} {}H{}"/>').format(
+        _number(_LEFT), _number(bottom), _number(_WIDTH - _RIGHT)
+    )
+    return [axis, *(_text(x, bottom + 16, label, "c") for x, label in ticks)]
+
+
+def _when(data: TimeBins, edge: int) -> str:
+    if not data.dates:
+        return f"{data.edges[edge]:.6g}"
+    span, width = data.edges[-1] - data.edges[0], data.edges[1] - data.edges[0]
+    if width >= 86400 * 360:
+        return moment(data.edges[edge], "%Y")
+    if width >= 86400:
+        return moment(data.edges[edge])
+    return moment(data.edges[edge], "%m-%d %H:%M" if span < 86400 * 300 else "%Y-%m-%d %H:%M")
+
+
+def _short(number: int) -> str:
+    for size, suffix in _SUFFIX:
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return str(number)
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isfinite(value) else "0"
+
+
+def _bar(mark: str, x: float, y: float, width: float, height: float, title: str) -> Markup:
+    if height <= 0:
+        return Markup("")
+    place = tuple(_number(v) for v in (x, y, width, height))
+    return Markup(
+        '<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
+    ).format(mark, *place, title)
+
+
+def _text(x: float, y: float, text: str, mark: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
+        mark, _number(x), _number(y), text
+    )
+
+
+def _svg(
+    height: float, label: str, body: Iterable[Markup], mark: str = "chart", stretch: bool = False
+) -> Markup:
+    # Every part went through Markup.format, which escapes; joining keeps that.
+    fit = Markup(' preserveAspectRatio="none"') if stretch else ""
+    return Markup(
+        '<svg class="{}" viewBox="0 0 {} {}"{} role="img" aria-label="{}"><title>{}</title>{}</svg>'
+    ).format(mark, _number(_WIDTH), _number(height), fit, label, label, Markup("").join(body))
