@@ -24,6 +24,12 @@ class StderrConsole(Console):
         silence(sys.stderr.fileno())
 
 
+def answer(text: str) -> None:
+    """Write lines to standard output, where the next program may read them."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def silence(descriptor: int) -> None:
     """Point a file descriptor at nothing, so that a last flush cannot raise."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,0 +1,177 @@
+"""What each command does, once its words are understood."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.plan import Plan
+from pipelines.store import Store, name_from
+from pipelines.terminal import StderrConsole, answer, plain
+from sanitizers.core.errors import IntegrityError, PlanError
+
+if TYPE_CHECKING:
+    from pipelines.job import Job
+    from pipelines.outcome import Outcome
+
+#: Exit status of a run that was held.
+HELD = 1
+
+_ROLES = ("label", "target", "text", "image", "id", "time", "source")
+#: What `--trusted` takes for a file though there is none: everything else is a column.
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".feather", ".arrow", ".npz", ".gz")
+
+
+def version() -> int:
+    """Print the version."""
+    from pipelines.manifest import tool
+
+    answer(f"{tool().name} {tool().version}")
+    return 0
+
+
+def run(said: Namespace) -> int:
+    """Sanitize a dataset."""
+    from pipelines.job import Job
+    from pipelines.recipes import recipes
+    from pipelines.summary import nothing_to_do, summarise
+
+    started = time.monotonic()
+    plan = plan_of(said)
+    recipes(plan)
+    console = StderrConsole()
+    console.quiet = said.quiet
+    job = Job(plan, Store.open(plan.store, _salt(said.salt)))
+    outcome = job.published()
+    if outcome is not None:
+        nothing_to_do(console, outcome)
+    else:
+        outcome = _flow(job, console, said)
+        summarise(console, outcome, time.monotonic() - started)
+    if said.json:
+        answer(json.dumps(outcome.to_json()))
+    return HELD if outcome.held else 0
+
+
+def check(said: Namespace) -> int:
+    """Say what is wrong with a plan, before any data is read."""
+    from pipelines.readers.sources import find_sources
+    from pipelines.recipes import recipes
+
+    plan = Plan.read(Path(said.plan))
+    made = recipes(plan)
+    files = len(find_sources(plan.dataset.source))
+    if plan.dataset.trusted:
+        find_sources(plan.dataset.trusted)
+    answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
+    return 0
+
+
+def verify(said: Namespace) -> int:
+    """Check a release against its manifest."""
+    from pipelines.verify import verify
+
+    found = verify(Path(said.release))
+    for problem in found.problems:
+        answer(plain(problem))
+    if not found.ok:
+        raise IntegrityError(
+            f"{said.release} is not as it was published: {len(found.problems)} problem(s)",
+            do="take the release from its source again, or publish a new one",
+        )
+    answer(f"{said.release}: good; {found.files} files, {found.rows:,} rows")
+    return 0
+
+
+def explain(said: Namespace) -> int:
+    """Say everything that is known of one row."""
+    from pipelines.explain import explain
+
+    store = Store.open(_store(said.store), create=False)
+    known = explain(store, said.dataset, said.row_id, said.release)
+    if said.json:
+        answer(json.dumps(known.to_json()))
+    else:
+        answer("\n".join(known.lines()))
+    return 0
+
+
+def list_sanitizers(said: Namespace) -> int:
+    """List the sanitizers, one line each."""
+    from pipelines.report_facts import SanitizerCard
+    from sanitizers.catalog import SANITIZERS
+
+    for name, kind in SANITIZERS.items():
+        needs = ", ".join(sorted(kind.needs)) or "nothing"
+        answer(f"{name:<22} needs {needs:<24} {SanitizerCard.of(kind).summary}")
+    return 0
+
+
+def plan_of(said: Namespace) -> Plan:
+    """Make the plan that the words of ``run`` mean.
+
+    Raises
+    ------
+    PlanError
+        If a word or the plan file is wrong.
+    """
+    over = {
+        "dataset": _said(said, "name", "store"),
+        "roles": _said(said, *_ROLES) | _lists(said, "features", "ignore"),
+        "policy": _said(said, "clean_loss", "budget") | _lists(said, "fail_on"),
+        "sanitizers": _lists(said, "use"),
+    }
+    if said.trusted is not None:
+        part = "dataset" if _is_data(said.trusted) else "roles"
+        over[part]["trusted"] = said.trusted
+    if said.data.endswith(".toml"):
+        return Plan.read(Path(said.data), over)
+    over["dataset"] = {"name": name_from(said.data), "source": said.data} | over["dataset"]
+    return Plan.make(over)
+
+
+def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
+    from pipelines import prefect_settings
+    from pipelines.progress import show
+
+    prefect_settings.prepare(job.store.root)
+    from pipelines import flows
+
+    with show(console, quiet=said.quiet) as progress:
+        return flows.run(job, progress, console, verbose=said.verbose)
+
+
+def _said(said: Namespace, *names: str) -> dict[str, object]:
+    values = {name: getattr(said, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _lists(said: Namespace, *names: str) -> dict[str, object]:
+    """Options whose values are joined by commas, or which may be said more than once."""
+    out: dict[str, object] = {}
+    for name in names:
+        value: str | list[str] | None = getattr(said, name)
+        if value is not None:
+            words = [value] if isinstance(value, str) else value
+            out[name] = [part.strip() for word in words for part in word.split(",")]
+    return out
+
+
+def _is_data(text: str) -> bool:
+    return Path(text).exists() or "/" in text or text.endswith(_ENDINGS)
+
+
+def _store(said: str | None) -> Path:
+    return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store
+
+
+def _salt(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise PlanError("--salt is not hex", expected="32 to 128 hex characters") from None

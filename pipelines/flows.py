@@ -1,0 +1,184 @@
+"""The order of the stages, as a Prefect flow. No logic: what is done is in the stages.
+
+Only keys, paths, counts and other small values pass between tasks. Prefect caches and
+persists nothing: every stage names its work by its content, and does none twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import asdict
+from typing import Any, cast
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
+from prefect.futures import PrefectFuture
+from prefect.logging.configuration import setup_logging
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from pipelines import steps
+from pipelines.interrupts import Terminated
+from pipelines.job import Job, Work
+from pipelines.outcome import Outcome
+from pipelines.progress import SILENT, Progress
+from pipelines.terminal import StderrConsole
+
+#: Sanitizers that are fitted at once. Each uses several threads of its own.
+WORKERS = 2
+
+# A display is no value that a flow could take as a parameter. Prefect copies the context
+# into the threads of its tasks, so a context variable reaches them all.
+_progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
+
+# Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
+_RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
+
+Json = dict[str, Any]
+
+
+def _work(plan: Json, store: str, inputs: Mapping[str, str]) -> Work:
+    return Job.load(plan, store).ingested(inputs)
+
+
+@task(name="ingest", cache_policy=NO_CACHE, persist_result=False)
+def ingest(plan: Json, store: str) -> dict[str, str]:
+    """Read the data and the trusted rows; return the keys of what was read."""
+    return steps.ingest_inputs(Job.load(plan, store), _progress.get())
+
+
+@task(name="examine", task_run_name="examine-{name}", cache_policy=NO_CACHE, persist_result=False)
+def examine(plan: Json, store: str, inputs: Mapping[str, str], name: str) -> Json:
+    """Let one sanitizer score every row; return where its evidence lies."""
+    done = steps.examine_with(_work(plan, store, inputs), name, _progress.get())
+    return {"folder": str(done.folder), "rows": done.rows, "seconds": done.seconds}
+
+
+@task(name="decide", cache_policy=NO_CACHE, persist_result=False)
+def decide(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
+    """Judge every row; return the counts."""
+    done = steps.decide_all(_work(plan, store, inputs), _progress.get())
+    counts = {"rows": done.rows, "keep": done.keep, "review": done.review}
+    return counts | {"quarantine": done.quarantine, "held": done.held}
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def report(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
+    """Write the report of a run that is held; return the outcome of the run."""
+    return asdict(steps.report_held(_work(plan, store, inputs), _progress.get()))
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
+    """Publish the verdicts with their report; return the outcome of the run."""
+    return asdict(steps.publish_rows(_work(plan, store, inputs), _progress.get()))
+
+
+@flow(
+    name="sanitize-dataset",
+    task_runner=_RUNNER,
+    persist_result=False,
+    validate_parameters=False,
+)
+def sanitize_dataset(plan: Json, store: str) -> Json:
+    """Sanitize one dataset: ingest, examine, decide, report, publish.
+
+    Parameters
+    ----------
+    plan : dict
+        A `Plan` as JSON.
+    store : str
+        The root of a store that exists, so that no salt passes through Prefect.
+
+    Returns
+    -------
+    dict
+        An `Outcome` as JSON.
+    """
+    inputs = ingest(plan, store)
+    work = _work(plan, store, inputs)
+    for note in work.inferred.notes:
+        _progress.get().note(note)
+    running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
+    for scored in running:
+        scored.result()
+    held = decide(plan, store, inputs)["held"]
+    outcome = (report if held else publish)(plan, store, inputs)
+    _summarise(Outcome.load(outcome))
+    return outcome
+
+
+def run(job: Job, progress: Progress, console: StderrConsole, *, verbose: bool = False) -> Outcome:
+    """Run the flow for a job in this process.
+
+    Parameters
+    ----------
+    job : Job
+    progress : Progress
+    console : StderrConsole
+        Where Prefect's logs go, so that they do not tear the progress display.
+    verbose : bool
+        Show all of Prefect's logs, not only warnings that are not told otherwise.
+
+    Raises
+    ------
+    SanitizeError
+        What a stage raised, as it was raised.
+    Terminated
+        If the process was asked to end.
+    """
+    _share(console, verbose)
+    token = _progress.set(progress)
+    try:
+        plan = job.plan.model_dump(mode="json")
+        return Outcome.load(sanitize_dataset(plan, str(job.store.root)))
+    except TerminationSignal:
+        raise Terminated from None
+    finally:
+        _progress.reset(token)
+
+
+def stop_server() -> None:
+    """Stop the server that Prefect has started for this process, if it has."""
+    for server in list(SubprocessASGIServer._instances.values()):
+        server.stop()
+
+
+def _share(console: StderrConsole, verbose: bool) -> None:
+    """Let Prefect log through our console, at a volume that suits it."""
+    setup_logging()
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                handler.console = console
+                if not verbose:
+                    handler.setLevel(logging.WARNING)
+                    handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log line says what the command would not say anyway.
+
+    The errors of runs reach the command as exceptions, and Prefect logs each of them
+    three times with its whole traceback.
+    """
+    return not record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+
+
+def _summarise(outcome: Outcome) -> None:
+    """Leave a summary in the Prefect UI."""
+    lines = [
+        f"**{outcome.dataset} {outcome.version or 'held: ' + outcome.held_because}**",
+        "",
+        "| verdict | rows |",
+        "|---|---:|",
+        *(f"| {name} | {getattr(outcome, name):,} |" for name in ("keep", "review", "quarantine")),
+        "",
+        f"Report: `{outcome.report}`",
+    ]
+    create_markdown_artifact("\n".join(lines), key="sanitized", description=outcome.dataset)

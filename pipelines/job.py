@@ -1,0 +1,203 @@
+"""A plan at work in a store: every piece of the work, named by all that decides it.
+
+The stages are functions that know no order; the order is in `pipelines.flows`. Here is what
+both a flow and a command need to know without doing any of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow.compute as pc
+
+from pipelines.decide import Decision, run_key
+from pipelines.examine import evidence_key
+from pipelines.ingest import MARKER, Ingested
+from pipelines.manifest import REPORT, tool
+from pipelines.outcome import Outcome
+from pipelines.plan import Plan
+from pipelines.publish import find_release
+from pipelines.readers.sources import digest_sources, find_sources, names_of
+from pipelines.recipes import Chosen, choose
+from pipelines.roles import InferredRoles, infer_roles
+from pipelines.store import Store, key_of
+from sanitizers.core.data import Dataset, Roles
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan and the store that it works in.
+
+    Parameters
+    ----------
+    plan : Plan
+    store : Store
+    """
+
+    plan: Plan
+    store: Store
+
+    @classmethod
+    def load(cls, plan: Mapping[str, object], store: str) -> Self:
+        """Make a job from what a flow hands to its tasks."""
+        return cls(Plan.make(plan), Store.open(store, create=False))
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset."""
+        return self.plan.dataset.name
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What is to be ingested: the data, and the trusted rows where there are any."""
+        dataset = self.plan.dataset
+        given = {"data": dataset.source, "trusted": dataset.trusted}
+        return {part: source for part, source in given.items() if source}
+
+    def input_keys(self) -> dict[str, str]:
+        """For the data, and the trusted rows, the key that names what its files hold.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it cannot be read.
+        """
+        return {part: self.input_key(_files(source)) for part, source in self.sources.items()}
+
+    def input_key(self, files: Sequence[tuple[str, str, int]]) -> str:
+        """Name an input by its files: their names, digests and sizes."""
+        id_column = self.plan.roles.id
+        return key_of("input", tool().version, list(files), id_column, self.store.salt_digest)
+
+    def published(self) -> Outcome | None:
+        """The outcome of an earlier run that published exactly this; None where there is none.
+
+        Reads the inputs once, to know them by their digests, and nothing else of size.
+        """
+        keys = self.input_keys()
+        if not self.is_ingested(keys):
+            return None
+        work = self.ingested(keys)
+        found = find_release(self.store, self.name, work.key)
+        return None if found is None else work.outcome(found[0], already=True)
+
+    def ingested(self, keys: Mapping[str, str]) -> Work:
+        """Go on where the inputs have been ingested."""
+        read = {part: Ingested.load(self.store.inputs(self.name, k)) for part, k in keys.items()}
+        return Work(self, dict(keys), read["data"], read.get("trusted"))
+
+    def is_ingested(self, keys: Mapping[str, str]) -> bool:
+        """Whether an earlier run has ingested these inputs."""
+        folders = (self.store.inputs(self.name, key) for key in keys.values())
+        return all((folder / MARKER).is_file() for folder in folders)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job whose inputs are ingested.
+
+    Parameters
+    ----------
+    job : Job
+    keys : mapping of str to str
+        The keys of the inputs.
+    data : Ingested
+    trusted : Ingested or None
+    """
+
+    job: Job
+    keys: Mapping[str, str]
+    data: Ingested
+    trusted: Ingested | None
+
+    @cached_property
+    def inferred(self) -> InferredRoles:
+        """The roles of the columns, and how they were found."""
+        return infer_roles(self.data.columns, self.job.plan.roles, self.data.rows)
+
+    @property
+    def roles(self) -> Roles:
+        """The roles of the columns."""
+        return self.inferred.roles
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The sanitizers that run, and those that do not."""
+        return choose(self.job.plan, self.roles)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The rows as sanitizers see them."""
+        return self.data.dataset(self.roles, self.job.store.salt, self.trusted)
+
+    @cached_property
+    def evidence_keys(self) -> dict[str, str]:
+        """For each sanitizer the key of its evidence."""
+        salt = self.job.store.salt
+        return {
+            name: evidence_key(recipe, self.data, self.roles, salt, self.trusted)
+            for name, recipe in self.chosen.run.items()
+        }
+
+    @cached_property
+    def evidence(self) -> dict[str, Path]:
+        """For each sanitizer the folder of its evidence."""
+        return {n: self.job.store.evidence(self.job.name, k) for n, k in self.evidence_keys.items()}
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """The plan as it was resolved: nothing left to infer, and no path in it."""
+        return {**self.job.plan.decides(), "roles": asdict(self.roles)}
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the run."""
+        policy = self.job.plan.core_policy()
+        return run_key(self.data, self.roles, self.evidence_keys, policy, self.plan, self.trusted)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the verdicts of the run lie."""
+        return self.job.store.run(self.job.name, self.key)
+
+    @property
+    def report(self) -> Path:
+        """Where the report of the run lies; a release has a copy."""
+        return self.folder / REPORT
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What was decided, held where the plan is to fail on what was found."""
+        return Decision.load(self.folder).failing_on(self.job.plan.policy.fail_on)
+
+    @cached_property
+    def trusted_rows(self) -> int:
+        """How many rows a person vouches for."""
+        rows = self.trusted.rows if self.trusted else 0
+        if self.roles.trusted is None:
+            return rows
+        columns = (s.read([self.roles.trusted])[0] for s in self.data.shard_files())
+        return rows + sum(pc.sum(column).as_py() or 0 for column in columns)
+
+    def outcome(self, release: Path | None, *, already: bool = False) -> Outcome:
+        """What came of the run."""
+        return Outcome.of(
+            self.job.name,
+            self.decision,
+            self.chosen.not_run,
+            trusted=self.trusted is not None or self.roles.trusted is not None,
+            release=release,
+            report=self.report,
+            already=already,
+        )
+
+
+def _files(source: str) -> list[tuple[str, str, int]]:
+    paths = find_sources(source)
+    digests = digest_sources(paths)
+    named = zip(names_of(paths), digests, strict=True)
+    return [(name, sha256, size) for name, (sha256, size) in named]

@@ -1,0 +1,123 @@
+"""What came of a run, in the few values that a command, a script or a server needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipelines.decide import Decision
+from pipelines.manifest import MANIFEST, REPORT
+
+#: The keys of the object that ``--json`` prints, in their order.
+JSON_KEYS = (
+    "dataset",
+    "version",
+    "rows",
+    "keep",
+    "review",
+    "quarantine",
+    "held",
+    "release",
+    "manifest",
+    "report",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Parameters
+    ----------
+    dataset : str
+    rows, keep, review, quarantine, unreadable : int
+    held : bool
+        Nothing was published, or what is published is more than the command allows.
+    held_because : str
+    found : mapping
+        For each sanitizer the rows that it scored, abstained from, and found.
+    not_run : list of (str, str)
+        Sanitizers that did not run, each with the reason.
+    trusted : bool
+        Whether a person vouched for any row.
+    version, release, manifest : str or None
+        Of the release; None where there is none.
+    report : str or None
+    already : bool
+        True where an earlier run had published exactly this.
+    """
+
+    dataset: str
+    rows: int
+    keep: int
+    review: int
+    quarantine: int
+    unreadable: int
+    held: bool
+    held_because: str
+    found: Mapping[str, Mapping[str, int]]
+    not_run: tuple[tuple[str, str], ...]
+    trusted: bool
+    version: str | None = None
+    release: str | None = None
+    manifest: str | None = None
+    report: str | None = None
+    already: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str,
+        decision: Decision,
+        not_run: tuple[tuple[str, str], ...],
+        *,
+        trusted: bool,
+        release: Path | None,
+        report: Path | None,
+        already: bool = False,
+    ) -> Self:
+        """Gather the outcome of a run from what its stages left.
+
+        Parameters
+        ----------
+        dataset : str
+        decision : Decision
+        not_run : tuple of (str, str)
+        trusted : bool
+        release : Path or None
+            The folder of the release.
+        report : Path or None
+            The report of a run without a release.
+        already : bool
+        """
+        return cls(
+            dataset,
+            decision.rows,
+            decision.keep,
+            decision.review,
+            decision.quarantine,
+            decision.unreadable,
+            decision.held,
+            decision.held_because,
+            decision.found,
+            not_run,
+            trusted,
+            release.name if release else None,
+            str(release) if release else None,
+            str(release / MANIFEST) if release else None,
+            str(release / REPORT if release else report) if release or report else None,
+            already,
+        )
+
+    @classmethod
+    def load(cls, value: Mapping[str, Any]) -> Self:
+        """Make an outcome from what `asdict` made of it and JSON kept."""
+        pairs = tuple((name, why) for name, why in value["not_run"])
+        return cls(**{**value, "not_run": pairs})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        value = asdict(self)
+        return {key: value[key] for key in JSON_KEYS}

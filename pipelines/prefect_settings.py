@@ -1,0 +1,43 @@
+"""What Prefect is told before it is imported; it reads its settings at import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+#: Said unless the user has said otherwise.
+_DEFAULTS = {
+    # On a machine without a network these two only cost tracebacks in the log.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # Prefect's default of 20 s is too short for its own server on a busy machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+    # The default serializer is pickle: whoever can write the results could run code.
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+}
+
+
+def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set what Prefect needs for a quiet run whose state lies in the store.
+
+    What the user has set stays. With ``PREFECT_API_URL`` the run appears on that
+    server, without it on a server that Prefect starts and stops for the run.
+
+    Parameters
+    ----------
+    store : Path
+        The root of the store.
+    environment : mapping
+    """
+    for name, value in _DEFAULTS.items():
+        environment.setdefault(name, value)
+    if "PREFECT_HOME" in environment:
+        return
+    environment["PREFECT_HOME"] = str(store / ".prefect")
+    # A profile with the address of a server keeps its effect.
+    profiles = Path("~/.prefect/profiles.toml").expanduser()
+    if profiles.is_file():
+        environment.setdefault("PREFECT_PROFILES_PATH", str(profiles))

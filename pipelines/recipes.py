@@ -1,0 +1,121 @@
+"""Which sanitizers a plan asks for, with their settings, and which of them can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.plan import Plan
+from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer_class
+from sanitizers.core.data import Roles
+from sanitizers.core.errors import PlanError, did_you_mean
+from sanitizers.core.policy import QUARANTINE, REVIEW
+from sanitizers.core.sanitizer import Sanitizer
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The sanitizers of a run.
+
+    Parameters
+    ----------
+    run : mapping of str to Sanitizer
+    not_run : tuple of (str, str)
+        Those whose roles are not there, each with the reason.
+    """
+
+    run: Mapping[str, Sanitizer]
+    not_run: tuple[tuple[str, str], ...]
+
+
+def recipes(plan: Plan) -> dict[str, Sanitizer]:
+    """Make every sanitizer that a plan asks for; all of the catalog unless it says which.
+
+    Raises
+    ------
+    PlanError
+        If a name, a setting or its value is wrong.
+    """
+    part = plan.sanitizers
+    names = part.use if part.use is not None else tuple(SANITIZERS)
+    made = {name: _make(name, part.settings.get(name, {})) for name in names}
+    for name in part.settings:
+        if name not in made:
+            _make(name, part.settings[name])
+            raise PlanError(
+                f"[sanitizers.{name}] has settings, and [sanitizers] use does not name it"
+            )
+    for name in plan.policy.rules:
+        if name not in made:
+            raise PlanError(
+                f"[policy.rules.{name}] names no sanitizer", do=did_you_mean(name, made)
+            )
+    for name in plan.policy.fail_on:
+        known = (REVIEW, QUARANTINE, *made)
+        if name not in known:
+            raise PlanError(f"nothing to fail on is named {name!r}", do=did_you_mean(name, known))
+    return made
+
+
+def choose(plan: Plan, roles: Roles) -> Chosen:
+    """Choose the sanitizers whose roles are there.
+
+    Raises
+    ------
+    PlanError
+        If a plan names one whose roles are not there, or none can run.
+    """
+    made = recipes(plan)
+    lacking = {name: missing_roles(recipe, roles) for name, recipe in made.items()}
+    not_run = tuple((name, _why(needs)) for name, needs in lacking.items() if needs)
+    if not_run and plan.sanitizers.use is not None:
+        name, why = not_run[0]
+        raise PlanError(f"sanitizer {name!r} is to run, and {why}", do="give it, or leave it out")
+    run = {name: recipe for name, recipe in made.items() if not lacking[name]}
+    if not run:
+        raise PlanError(
+            "no sanitizer can run: " + "; ".join(f"{name}: {why}" for name, why in not_run),
+            do="name the columns, for instance with --label COLUMN or --features A,B",
+        )
+    return Chosen(run, not_run)
+
+
+def _why(lacking: Sequence[str]) -> str:
+    roles = " and ".join(" or ".join(need.split("|")) for need in lacking)
+    return f"no column has the role {roles}"
+
+
+def _make(name: str, settings: Mapping[str, Any]) -> Sanitizer:
+    kind: Any = sanitizer_class(name)
+    known = [f.name for f in fields(kind) if f.init]
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise PlanError(
+                f"[sanitizers.{name}] {key!r} is not a setting", do=did_you_mean(key, known)
+            )
+        values[key] = _typed(f"[sanitizers.{name}] {key}", hints[key], value)
+    try:
+        made: Sanitizer = kind(**values)
+    except PlanError as error:
+        where = f"[sanitizers.{name}] {error.found}"
+        raise PlanError(where, expected=error.expected, do=error.do) from None
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"[sanitizers.{name}]: {error}") from None
+    return made
+
+
+def _typed(where: str, hint: Any, value: object) -> Any:
+    """A value as the type that a setting has: a list may be a tuple, a text is no number."""
+    adapter: TypeAdapter[Any] = TypeAdapter(hint)
+    wrong = ""
+    for candidate in (value, tuple(value) if isinstance(value, list) else value):
+        try:
+            return adapter.validate_python(candidate, strict=True)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]["msg"]
+    raise PlanError(f"{where} is {value!r}", expected=wrong[:1].lower() + wrong[1:])

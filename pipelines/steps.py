@@ -1,0 +1,131 @@
+"""Each stage applied to a job: the stage's own function, and where its work is to lie."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.decide import Decision, checks, decide
+from pipelines.examine import Examined, examine
+from pipelines.ingest import ingest
+from pipelines.job import Job, Work
+from pipelines.manifest import Manifest, NotRun, Run, tool
+from pipelines.outcome import Outcome
+from pipelines.progress import Progress
+from pipelines.publish import publish
+from pipelines.recipes import recipes
+from pipelines.report import write_report
+from pipelines.report_facts import Previous, SanitizerCard
+from sanitizers.core.errors import InputError
+
+
+def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
+    """Read the data and the trusted rows.
+
+    Returns
+    -------
+    dict of str to str
+        The keys of what was read, which is all that the other stages need.
+
+    Raises
+    ------
+    InputError
+        If a file changes while it is read.
+    """
+    keys = job.input_keys()
+    for part, source in job.sources.items():
+        folder = job.store.inputs(job.name, keys[part])
+        id_column = job.plan.roles.id
+        done = ingest(source, folder, salt=job.store.salt, id_column=id_column, progress=progress)
+        if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files]) != keys[part]:
+            raise InputError(f"{source} changed while it was read", do="run the command again")
+    return keys
+
+
+def examine_with(work: Work, name: str, progress: Progress) -> Examined:
+    """Let one sanitizer score every row."""
+    recipe = work.chosen.run[name]
+    return examine(recipe, work.dataset, work.evidence[name], progress=progress)
+
+
+def decide_all(work: Work, progress: Progress) -> Decision:
+    """Judge every row, and write down what was run.
+
+    Returns
+    -------
+    Decision
+        Held too where the plan is to fail on what was found.
+    """
+    decision = decide(
+        work.data,
+        work.roles,
+        work.evidence,
+        work.job.plan.core_policy(),
+        work.chosen.run,
+        work.folder,
+        work.trusted,
+        progress=progress,
+    )
+    skipped = {name: Examined.load(folder).skipped for name, folder in work.evidence.items()}
+    record = Run(
+        dataset=work.job.name,
+        key=work.key,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        input=work.keys["data"],
+        evidence=work.evidence_keys,
+        plan=work.plan,
+        checks=checks(decision, work.chosen.run, skipped),
+        not_run=tuple(NotRun(name, why) for name, why in work.chosen.not_run),
+        trusted=work.keys.get("trusted"),
+    )
+    record.write(work.folder)
+    return work.decision
+
+
+def report_held(work: Work, progress: Progress) -> Outcome:
+    """Write the report of a run that is held, and publish nothing."""
+    with progress.stage("report", work.data.rows):
+        _report(work, None, Run.load(work.folder).created)
+    return work.outcome(None)
+
+
+def publish_rows(work: Work, progress: Progress) -> Outcome:
+    """Publish the verdicts, with a report that names the version."""
+
+    def report(version: str, created: str) -> Path:
+        with progress.stage("report", work.data.rows):
+            return _report(work, version, created)
+
+    run = Run.load(work.folder)
+    done = publish(work.job.store, run, work.data, work.decision, report, progress=progress)
+    return work.outcome(done.folder, already=done.already)
+
+
+def _report(work: Work, version: str | None, created: str) -> Path:
+    store, name = work.job.store, work.job.name
+    kinds = recipes(work.job.plan)
+    before = store.releases(name)
+    previous = Previous(before[-1].name, Manifest.load(before[-1]).counts) if before else None
+    return write_report(
+        work.report,
+        dataset=name,
+        ingested=work.data,
+        roles=work.roles,
+        roles_notes=work.inferred.notes,
+        decision=work.decision,
+        evidence=work.evidence,
+        runs_folder=work.folder,
+        plan=work.plan,
+        not_run=work.chosen.not_run,
+        cards={n: SanitizerCard.of(kind) for n, kind in kinds.items()},
+        trusted_rows=work.trusted_rows,
+        version=version,
+        created=created,
+        run=work.key,
+        tool_version=tool().version,
+        release=str(store.release(name, version)) if version else "",
+        reasons={n: recipe.reason for n, recipe in work.chosen.run.items()},
+        needs={n: recipe.needs for n, recipe in kinds.items()},
+        skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
+        previous=previous,
+    )
