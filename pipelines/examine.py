@@ -155,7 +155,7 @@ def examine(
         for number, batch in enumerate(dataset.batches()):
             abstained += _score(recipe.name, scorer, batch, evidence_file(folder, number))
             stage.advance(len(batch))
-    skipped = dataset.encoder.skipped if "features" in recipe.needs else ()
+    skipped = dataset.encoder.skipped if _uses(recipe, "features") else ()
     marker = {
         "sanitizer": recipe.name,
         "settings": settings_of(recipe),
@@ -225,6 +225,10 @@ def _guarded(name: str, doing: str) -> Iterator[None]:
                 f"sanitizer {name!r} failed while {doing}: {type(error).__name__}: {text}",
                 do="nothing is published on partial evidence; leave it out of the plan to go on",
             ) from error
+
+
+def _uses(recipe: Sanitizer, role: str) -> bool:
+    return any(role in need.split("|") for need in recipe.needs)
 
 
 def _recipe_key(recipe: Sanitizer) -> list[object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,9 @@ from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
 
 FIRST_VERSION = "1.0.0"
 
+#: Writes the report of a release, given its version and time, and says where it lies.
+Report = Callable[[str, str], Path]
+
 
 @dataclass(frozen=True)
 class Published:
@@ -77,7 +80,7 @@ def publish(
     run: Run,
     ingested: Ingested,
     decision: Decision,
-    report: Path,
+    report: Report,
     *,
     progress: Progress = SILENT,
 ) -> Published:
@@ -90,8 +93,9 @@ def publish(
         Its folder in the store holds the verdicts.
     ingested : Ingested
     decision : Decision
-    report : Path
-        The report, copied into the release.
+    report : callable
+        Called with the version and the time of the release, once its rows are written;
+        writes the report and returns its path. A copy of it goes into the release.
     progress : Progress
 
     Raises
@@ -112,8 +116,10 @@ def publish(
         try:
             make_folder(staging)
             files = _write_rows(staging, store, run, ingested, progress)
-            files.append(copy_file(report, staging, REPORT))
-            manifest = _manifest(store, run, ingested, decision, files, staging)
+            version = _next_version(store, run, ingested, staging)
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            files.append(copy_file(report(version, created), staging, REPORT))
+            manifest = _manifest(store, run, ingested, decision, files, version, created)
             write_bytes(staging / MANIFEST, manifest.dump())
             return _appear(staging, store.release(run.dataset, manifest.version), manifest)
         except BaseException:
@@ -168,7 +174,8 @@ def _manifest(
     ingested: Ingested,
     decision: Decision,
     files: list[FileEntry],
-    staging: Path,
+    version: str,
+    created: str,
 ) -> Manifest:
     source = Source(
         ingested.digest,
@@ -176,8 +183,8 @@ def _manifest(
     )
     return Manifest(
         dataset=run.dataset,
-        version=_next_version(store, run, ingested, staging),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=version,
+        created=created,
         tool=tool(),
         run=run.key,
         salt_digest=store.salt_digest,

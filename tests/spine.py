@@ -181,7 +181,11 @@ class Stage:
     verdicts: tuple[str, ...] = field(repr=False)
 
     def publish(self) -> Published:
-        return publish(self.store, self.run, self.ingested, self.decision, self.report)
+        return publish(self.store, self.run, self.ingested, self.decision, self.write_report)
+
+    def write_report(self, version: str, created: str) -> Path:
+        self.report.write_text(f"<!doctype html><p>release {version}")
+        return self.report
 
 
 def stage(
@@ -229,7 +233,6 @@ def stage(
     )
     write_json(folder / "decision.json", asdict(decision))
     report = folder / "report.html"
-    report.write_text("<!doctype html><p>a report</p>")
     run.write(folder)
     return Stage(store, run, ingested, decision, report, table, tuple(verdicts))
 

@@ -113,6 +113,11 @@ class TestRows:
         assert rows_of(release, "clean").num_rows == 0
         assert verify(release).ok
 
+    def test_come_with_a_report_that_knows_its_release(self, tmp_path: Path) -> None:
+        release = folder_of(stage(tmp_path, mixed(5), SOME))
+        assert (release / "report.html").read_text().endswith("release 1.0.0")
+        assert any(f.path == "report.html" for f in Manifest.load(release).files)
+
     def test_that_could_not_be_read_are_kept_as_they_came(self, tmp_path: Path) -> None:
         made = stage(tmp_path, mixed(5), SOME, unreadable=3)
         release = folder_of(made)
@@ -195,7 +200,7 @@ def test_a_held_run_publishes_nothing(tmp_path: Path) -> None:
     held = made.decision.failing_on(["quarantine"])
     assert held.held
     assert "1 rows" in held.held_because
-    out = publish(made.store, made.run, made.ingested, held, made.report)
+    out = publish(made.store, made.run, made.ingested, held, made.write_report)
     assert out.held
     assert out.version is None
     assert not (made.store.dataset("toys") / "releases").exists()
