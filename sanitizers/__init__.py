@@ -1,0 +1,1 @@
+"""Find poisoned, backdoored and mislabelled rows. Knows no files, no workflow, no web."""

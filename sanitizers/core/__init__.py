@@ -1,0 +1,1 @@
+"""What every sanitizer builds on: data, evidence, calibration, policy."""

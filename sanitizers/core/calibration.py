@@ -76,7 +76,7 @@ class ConformalNull:
     def p_value(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         m = len(self.scores)
         above = m - np.searchsorted(self.scores, scores, side="left")
-        p = (1.0 + above) / (m + 1.0)
+        p = np.asarray((1.0 + above) / (m + 1.0), dtype=np.float64)
         tail = scores > self.start
         if self.scale > 0 and tail.any():
             beyond = (scores[tail] - self.start) / self.scale

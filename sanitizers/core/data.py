@@ -205,6 +205,13 @@ class Batch:
         column = self.table.column(self._role("time"))
         return as_numbers(column)
 
+    def farthest_columns(self) -> list[str | None]:
+        """For every row the feature that lies furthest from its centre, length n."""
+        names = self.encoder.names
+        if not names:
+            return [None] * len(self)
+        return list(np.asarray(names, dtype=object)[np.abs(self.X).argmax(axis=1)])
+
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Batch:
         """The batch of some of the rows, by position or by a mask."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows

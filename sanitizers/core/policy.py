@@ -12,9 +12,29 @@ from numpy.typing import NDArray
 
 from sanitizers.core.calibration import benjamini_hochberg
 from sanitizers.core.errors import PlanError
+from sanitizers.core.sanitizer import Sanitizer
 
 KEEP, REVIEW, QUARANTINE = "keep", "review", "quarantine"
 VERDICTS = (KEEP, REVIEW, QUARANTINE)
+
+#: Why a row is not kept: one entry per sanitizer whose line it crossed.
+REASON = pa.struct(
+    [
+        ("sanitizer", pa.string()),
+        ("score", pa.float64()),
+        ("p_value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("message", pa.string()),
+    ]
+)
+#: One row per row of a shard, in its order; `reasons` is empty where the verdict is keep.
+VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("verdict", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("reasons", pa.list_(REASON), nullable=False),
+    ]
+)
 
 #: Rows whose scores are held in memory to draw a line, at most.
 SUMMARY_ROWS = 1_000_000
@@ -175,7 +195,7 @@ def draw(name: str, rule: Rule, summary: ScoreSummary) -> Threshold:
     summary : ScoreSummary
     """
     scores, p_values = summary.scores, summary.p_values
-    cuts = []
+    cuts: list[float | None] = []
     for line in (rule.quarantine, rule.review):
         if line is None or not len(scores):
             cuts.append(None)
@@ -216,11 +236,12 @@ class Policy:
     Parameters
     ----------
     clean_loss : float
-        The share of clean rows that may be lost, over all sanitizers together.
+        The share of clean rows that may be lost, over all sanitizers together. The
+        default lines follow from it.
     budget : float
         A run that would quarantine a larger share of its rows is held.
     rules : mapping of str to Rule
-        Per sanitizer; one that is not named has the rule of `default_rule`.
+        Lines that differ from the default, per sanitizer.
     """
 
     clean_loss: float = 0.01
@@ -232,12 +253,180 @@ class Policy:
             if not 0 < value <= 1:
                 raise PlanError(f"policy.{name} is {value!r}", expected="a share in (0, 1]")
 
+    def rule(self, name: str, *, trusted: bool) -> Rule:
+        """The rule of a sanitizer: the plan's where it has one, else the default.
+
+        Parameters
+        ----------
+        name : str
+            The sanitizer.
+        trusted : bool
+            Whether p-values come from trusted rows.
+        """
+        return self.rules.get(name) or default_rule(name, self.clean_loss, trusted=trusted)
+
+
+#: How much of the clean rows that may be lost each sanitizer may take.
+SHARES: Mapping[str, float] = {
+    "outliers": 0.3,
+    "micro-votes": 0.2,
+    "micro-concentration": 0.2,
+    "labels": 0.3,
+}
+#: Without trusted rows: (score, mean share of clean rows above it) on clean real tables.
+#: Measured by ``python -m benchmarks.lines`` on the tuning half of the tables.
+CLEAN_ABOVE: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "outliers": (
+        (3.5, 0.0201),
+        (4.0, 0.0121),
+        (4.5, 0.0072),
+        (5.0, 0.0044),
+        (5.5, 0.0026),
+        (6.0, 0.0016),
+        (7.0, 0.00062),
+        (8.0, 0.00014),
+        (10.0, 0.00001),
+    ),
+    "micro-votes": (
+        (3.5, 0.0072),
+        (4.0, 0.0037),
+        (5.0, 0.0019),
+        (6.0, 0.0010),
+        (7.0, 0.00045),
+        (8.0, 0.00024),
+        (10.0, 0.00001),
+    ),
+    "micro-concentration": (
+        (3.5, 0.0077),
+        (4.0, 0.0047),
+        (4.5, 0.0031),
+        (5.0, 0.0021),
+        (5.5, 0.0016),
+        (6.0, 0.0011),
+        (7.0, 0.00057),
+        (8.0, 0.00027),
+        (10.0, 0.00009),
+    ),
+}
+#: Rows that deserve a look: this many times the clean rows that a quarantine line may take.
+REVIEW_FACTOR = 3.0
+
+
+def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
+    """The lines of a sanitizer for a share of clean rows that may be lost.
+
+    Parameters
+    ----------
+    name : str
+        A sanitizer that is not ours never quarantines without p-values.
+    clean_loss : float
+        Over all sanitizers together, in (0, 1].
+    trusted : bool
+        Whether p-values come from trusted rows.
+    """
+    share = SHARES.get(name, 0.1) * clean_loss
+    wide = min(REVIEW_FACTOR * share, 0.5)
+    if name == "labels":
+        return Rule(
+            Line((Condition("p", share), Condition("fdr", 0.1))),
+            Line((Condition("p", wide), Condition("fdr", 0.3))),
+            f"the models' own null: at most {share:.2%} of clean labels are this surprising, and "
+            "at most one find in ten is false",
+        )
+    if name not in CLEAN_ABOVE or trusted:
+        return Rule(
+            Line((Condition("p", share),)),
+            Line((Condition("p", wide),)),
+            f"p-values: at most {share:.2%} of clean rows score this high",
+        )
+    return Rule(
+        Line((Condition("score", _score_at(name, share)),)),
+        Line((Condition("score", _score_at(name, wide)),)),
+        f"measured on clean real tables: {share:.2%} of clean rows score higher, on average",
+    )
+
+
+def _score_at(name: str, share: float) -> float:
+    scores, above = np.array(CLEAN_ABOVE[name]).T
+    # The curve falls roughly exponentially, so it is straight in the logarithm.
+    at = np.interp(-np.log(share), -np.log(above), scores)
+    return float(np.ceil(at * 100) / 100)
+
 
 def judge(
     evidence: Mapping[str, pa.Table],
     thresholds: Mapping[str, Threshold],
-    reasons: Mapping[str, object],
+    recipes: Mapping[str, Sanitizer],
     trusted: NDArray[np.bool_],
 ) -> pa.Table:
-    """Placeholder."""
-    raise NotImplementedError
+    """Give every row of a shard its verdict, the worst over all sanitizers.
+
+    Parameters
+    ----------
+    evidence : mapping of str to pyarrow.Table
+        For each sanitizer its evidence on the shard, all in the same order.
+    thresholds : mapping of str to Threshold
+    recipes : mapping of str to Sanitizer
+        They say what a score means.
+    trusted : ndarray of bool, shape (n,)
+        Rows that a person vouches for: always kept.
+
+    Returns
+    -------
+    pyarrow.Table
+        `VERDICT_SCHEMA`, one row per row, in the same order.
+    """
+    worst = np.zeros(len(trusted), dtype=np.int8)
+    rows: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    reasons: list[pa.Array] = []
+    for name, table in evidence.items():
+        level = _levels(table, thresholds[name])
+        level[trusted] = 0
+        over = np.flatnonzero(level)
+        worst = np.maximum(worst, level)
+        rows.append(over)
+        reasons.append(_reasons(name, table, over, level, thresholds[name], recipes[name]))
+    where = np.concatenate(rows)
+    order = np.argsort(where, kind="stable")
+    offsets = np.searchsorted(where[order], np.arange(len(trusted) + 1))
+    stacked = pa.chunked_array(reasons, type=REASON).take(pa.array(order)).combine_chunks()
+    listed = pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), stacked)
+    words = pa.DictionaryArray.from_arrays(pa.array(worst), pa.array(VERDICTS))
+    ids = next(iter(evidence.values())).column("row_id")
+    return pa.table([ids, words, listed], schema=VERDICT_SCHEMA)
+
+
+def _levels(table: pa.Table, threshold: Threshold) -> NDArray[np.int8]:
+    """0 keep, 1 review, 2 quarantine for every row by one sanitizer."""
+    scores = table.column("score").to_numpy(zero_copy_only=False).astype(np.float64)
+    level = np.zeros(len(scores), dtype=np.int8)
+    for verdict, cut in ((1, threshold.review), (2, threshold.quarantine)):
+        if cut is not None:
+            level[scores > cut] = verdict
+    return level
+
+
+def _reasons(
+    name: str,
+    table: pa.Table,
+    over: NDArray[np.int64],
+    level: NDArray[np.int8],
+    threshold: Threshold,
+    recipe: Sanitizer,
+) -> pa.Array:
+    found = table.take(pa.array(over))
+    scores = found.column("score").to_pylist()
+    hints = found.column("hint").cast(pa.string()).to_pylist()
+    cuts = [threshold.quarantine if level[row] == 2 else threshold.review for row in over]
+    return pa.StructArray.from_arrays(
+        [
+            pa.array([name] * len(over), type=pa.string()),
+            pa.array(scores, type=pa.float64()),
+            found.column("p_value").combine_chunks().cast(pa.float64()),
+            pa.array(cuts, type=pa.float64()),
+            pa.array(
+                [recipe.reason(s, h) for s, h in zip(scores, hints, strict=True)], type=pa.string()
+            ),
+        ],
+        fields=list(REASON),
+    )
