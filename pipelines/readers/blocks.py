@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from sanitizers.core.errors import InputError
 
 #: Columns of a dataset. Beyond it a file is more likely hostile, or transposed, than a table.
 MAX_COLUMNS = 10_000
@@ -75,14 +78,16 @@ class Block:
 class Guess(Protocol):
     """What is known of the type of a column before its rows are read for good."""
 
-    #: What the values come as. Guesses of one kind can be merged.
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What the values come as. Guesses of one kind can be merged."""
+        ...
 
     def field(self, name: str) -> pa.Field:
         """The column with the type that serves all values seen."""
         ...
 
-    def merge(self, other: Guess) -> Guess:
+    def merge(self, other: object) -> Guess:
         """What is known after another file of the same kind was seen."""
         ...
 
@@ -97,9 +102,9 @@ class Known:
     def field(self, name: str) -> pa.Field:
         return pa.field(name, self.type)
 
-    def merge(self, other: Guess) -> Guess:
-        """Not used: typed columns are unified by their types."""
-        return other
+    def merge(self, other: object) -> Known:
+        """The same: typed columns are unified by their types."""
+        return self
 
 
 class Reader(Protocol):
@@ -112,6 +117,31 @@ class Reader(Protocol):
     def read(self, schema: pa.Schema) -> Iterator[Block]:
         """Read every row; columns and types are those of `schema`."""
         ...
+
+
+def checked_names(file: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns of a file if each is there once.
+
+    Raises
+    ------
+    InputError
+        If names repeat, there are none, or too many.
+    """
+    if not names:
+        raise InputError(f"{file} has no columns")
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{file} has {len(names):,} columns", expected=f"at most {MAX_COLUMNS:,}")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(
+                f"{file} has {count} columns called {name!r}", do="give each a name of its own"
+            )
+    return tuple(names)
+
+
+def positions_of(row: int, rows: int) -> Positions:
+    """The places of `rows` rows from `row` on."""
+    return np.arange(row, row + rows, dtype=np.int64)
 
 
 def raw_text(data: bytes) -> str:

@@ -89,6 +89,12 @@ class CsvRecords:
             at = match.end()
         return [r for r in records if r]
 
+    def first(self, text: bytes) -> tuple[bytes, bytes]:
+        """The first record, without its end, and what is behind it; blank lines are skipped."""
+        text = text.lstrip(_ENDS)
+        match = _record(self.delimiter).match(text)
+        return (match[1], text[match.end() :]) if match else (text, b"")
+
     def _pairs(self, text: bytes, quotes: np.ndarray[tuple[int], np.dtype[np.intp]]) -> bool:
         """True where every quote opens or closes a value, or is doubled: the usual case."""
         data = np.frombuffer(b"\n" + text + b"\n", np.uint8)
@@ -147,9 +153,8 @@ def _first_line(stream: Stream, text: bytes) -> tuple[Lost, bytes]:
     """Give up the first line of a text in which no record ends."""
     at = text.find(b"\n")
     if 0 <= at <= MAX_LINE:
-        return Lost(raw_text(text[:at].rstrip(b"\r")), "a quote is opened and never closed"), text[
-            at + 1 :
-        ]
+        raw = raw_text(text[:at].rstrip(b"\r"))
+        return Lost(raw, "a quote is opened and never closed"), text[at + 1 :]
     length, kept = len(text), text[:KEPT_OF_LINE]
     while at < 0 and (text := stream.read(BLOCK_BYTES)):
         at = text.find(b"\n")

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -190,7 +191,7 @@ def unpacked(source: Source, work: Path) -> Path:
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
+def _opened(path: Path, name: str) -> Iterator[BufferedReader]:
     try:
         file = path.open("rb")
     except OSError as error:
