@@ -19,7 +19,7 @@ from pipelines.progress import SILENT, Progress, Stage
 from pipelines.shards import ParquetShard, shard_name
 from pipelines.store import key_of, make_folder, write_json, write_table
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
-from sanitizers.core.errors import IntegrityError
+from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.policy import (
     KEEP,
     QUARANTINE,
@@ -168,16 +168,22 @@ def decide(
     ------
     IntegrityError
         If evidence is missing, or is about other rows than the input.
+    PlanError
+        If there is no evidence at all.
     """
     files = [verdicts_file(folder, i) for i in range(len(ingested.shards))]
     if (folder / DECISION).is_file() and all(file.is_file() for file in files):
         return Decision.load(folder)
+    if not evidence:
+        raise PlanError("no sanitizer has given evidence", do="name one in [sanitizers] use")
     make_folder(folder)
     vouched = _Vouched.of(roles, trusted)
     with progress.stage("decide", 2 * ingested.rows, 2 * len(files)) as stage:
         summaries = _summarise(ingested, evidence, stage)
         thresholds = {
-            name: draw(name, policy.rule(name, trusted=vouched.any), summary)
+            name: draw(
+                name, policy.rule(name, trusted=vouched.any and _calibrated(summary)), summary
+            )
             for name, summary in summaries.items()
         }
         tally = _Tally(summaries)
@@ -335,6 +341,11 @@ def _summarise(
             summary.add(_floats(read.column("score")), _floats(read.column("p_value")), keys)
         stage.advance(shard.rows)
     return summaries
+
+
+def _calibrated(summary: ScoreSummary) -> bool:
+    """Whether there are p-values: a few trusted rows may be too few for that."""
+    return bool(np.isfinite(summary.p_values).any())
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

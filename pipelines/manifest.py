@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -249,6 +250,12 @@ def safe_path(path: str) -> bool:
     return all(_PART.fullmatch(part) for part in path.split("/"))
 
 
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    # Building one takes longer than reading a manifest.
+    return TypeAdapter(kind)
+
+
 def parse_json(kind: type[T], data: bytes, path: Path) -> T:
     """Read JSON as a dataclass, strictly.
 
@@ -258,7 +265,7 @@ def parse_json(kind: type[T], data: bytes, path: Path) -> T:
         If it is malformed; the message names the first field that is.
     """
     try:
-        value: T = TypeAdapter(kind).validate_json(data, strict=True)
+        value: T = _adapter(cast(Hashable, kind)).validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
-
 from pipelines.decide import Decision
 from pipelines.ingest import Ingested
 from pipelines.manifest import (
@@ -251,7 +248,7 @@ def _change(last: Path, staging: Path, ingested: Ingested, run: Path) -> str:
 def _values_changed(old: Sequence[Path], new: Sequence[Path], spill: Path) -> bool:
     try:
         return changed(old, new, spill)
-    except (duckdb.Error, pa.ArrowException):
+    except IntegrityError:
         # Values of types that cannot be compared may have changed.
         return True
 

@@ -89,9 +89,10 @@ def _database(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     database = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
     try:
         yield database
-    except duckdb.IOException as error:
-        first = str(error).splitlines()[0]
-        raise StoreError(f"comparing row ids failed: {first}") from None
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise StoreError(f"row ids cannot be compared: {_first_line(error)}") from None
+    except duckdb.Error as error:
+        raise IntegrityError(f"row ids cannot be compared: {_first_line(error)}") from None
     finally:
         database.close()
 
@@ -123,3 +124,7 @@ def _batches(
                     yield pa.RecordBatch.from_arrays(arrays, schema=schema)
         except (OSError, pa.ArrowException) as error:
             raise IntegrityError(f"{path} cannot be read: {str(error)[:200]}") from None
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0][:300]

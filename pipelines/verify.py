@@ -144,8 +144,10 @@ def _counts(manifest: Manifest) -> Iterator[str]:
 def _contents(release: Path, manifest: Manifest) -> Iterator[str]:
     """Whether files hold the rows and columns that they should."""
     try:
-        for verdict in SPLITS:
-            yield from _columns(release, _files(manifest, verdict))
+        wrong = [p for verdict in SPLITS for p in _columns(release, _files(manifest, verdict))]
+        if wrong:
+            yield from wrong
+            return
         files = [release / f.path for verdict in SPLITS for f in _files(manifest, verdict)]
         with tempfile.TemporaryDirectory(prefix="sanitize-verify-") as spill:
             count, example = repeated(files, Path(spill))

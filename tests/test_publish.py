@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spine import Stage, mixed, stage, verdict_table
 
 from pipelines import split
 from pipelines.decide import verdicts_file
@@ -28,6 +27,7 @@ from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, StoreError
 from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICTS
+from tests.spine import Stage, mixed, stage, verdict_table
 
 SOME = [KEEP, KEEP, REVIEW, KEEP, QUARANTINE]
 
@@ -301,9 +301,13 @@ class Killer:
     def arm(self) -> None:
         for name in ("fsync", "rename", "replace", "mkdir", "open", "unlink", "rmdir"):
             setattr(os, name, self.before(getattr(os, name)))
-        start, write = self.before(split._Sink.write), split._Sink.write
-        # Of the many writes of a file the first two stand for all: none of it, a part.
-        split._Sink.write = lambda sink, data: (start if sink.size <= 4 else write)(sink, data)  # type: ignore[method-assign]
+        write, start = split._Sink.write, self.before(split._Sink.write)
+
+        def first(sink: split._Sink, data: bytes) -> int:
+            # Of the many writes of a file the first two stand for all: none of it, a part.
+            return int(start(sink, data)) if sink.size <= 4 else write(sink, data)
+
+        setattr(split._Sink, "write", first)  # noqa: B010  mypy knows no methods that change
 
 
 def killed(made: Stage, at: int) -> bool:
