@@ -140,13 +140,17 @@ def _environment() -> Environment:
 
 
 def prose(text: str) -> Markup:
-    """Escape a text of ours, with what stands in backticks as code."""
+    """Escape a text of ours as `visible` does, with what stands in backticks as code."""
     html, at = Markup(""), 0
     for match in _CODE.finditer(text):
-        html += text[at : match.start()]
-        html += Markup("<code>{}</code>").format(match[1] or match[2])
+        html += _plain(text[at : match.start()])
+        html += Markup("<code>{}</code>").format(report_text.visible(match[1] or match[2]))
         at = match.end()
-    return html + text[at:]
+    return html + _plain(text[at:])
+
+
+def _plain(text: str) -> Markup:
+    return report_text.visible(text) if text else Markup("")
 
 
 def sentence(text: str) -> str:

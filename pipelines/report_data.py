@@ -262,7 +262,7 @@ def _count_values(
 
 def _breakdown(role: str, column: str, counts: ValueCounts) -> Breakdown:
     worst = (
-        ValueCount(Text(None) if value is None else cut(value), keep, review, bad)
+        ValueCount(Text(None) if value is None else cut(value, 60), keep, review, bad)
         for value, keep, review, bad in counts.worst(VALUES)
     )
     return Breakdown(role, cut(column), counts.values, counts.partial, tuple(worst))

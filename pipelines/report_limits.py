@@ -102,8 +102,8 @@ def _no_role(facts: RunFacts) -> Iterator[Limit]:
     if names:
         yield Limit(
             f"{_columns(len(names))} without a role",
-            "No sanitizer looked at them; they were carried through unchanged. Poison that shows "
-            "in these columns only is invisible.",
+            "Carried through unchanged; no sanitizer looked at what is in there. Poison that shows "
+            "nowhere else is invisible.",
             tuple(names[:NAMED]),
             max(len(names) - NAMED, 0),
         )

@@ -113,7 +113,7 @@ def make_run(
         len(unreadable),
         tuple(
             ColumnProfile(str(n), str(t), 0, 9)
-            for n, t in zip(table.schema.names, table.schema.types, strict=True)
+            for n, t in _types(rng, names, texts)
             if n not in {ROW_ID, ROW_KEY, FILE, ROW}
         ),
         None,
@@ -151,6 +151,13 @@ def make_run(
         reasons={name: lambda score, hint: f"scores {score:.3g}, {hint}" for name in LINES},
         needs={name: frozenset({"features"}) for name in LINES},
     )
+
+
+def _types(
+    rng: np.random.Generator, names: Sequence[str], texts: Sequence[str]
+) -> list[tuple[str, pa.DataType]]:
+    schema = _rows(rng, 0, 0, names, texts, 1).schema
+    return list(zip(schema.names, schema.types, strict=True))
 
 
 def _rows(
@@ -228,7 +235,7 @@ def _verdicts(
     reasons: list[list[dict[str, object]]] = [[] for _ in verdicts]
     for name, values in scores.items():
         high, middle = _over(name, values)
-        for i in np.flatnonzero(high | middle):
+        for i in np.flatnonzero(high | middle).tolist():
             message = f"lies {values[i]:.3g} out; {texts[i % len(texts)]}"
             reason = {"sanitizer": name, "score": values[i], "threshold": 1.0, "message": message}
             reasons[i].append(reason)

@@ -1,0 +1,132 @@
+"""Charts are well-formed, name what they show, and draw each bar on its side of the lines."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pipelines.charts import Histogram, TimeBins, histogram_chart, meter, share_bar, time_chart
+
+EVEN = Histogram((0.0, 1.0, 2.0, 3.0), (1000, 10, 1))
+FAR = Histogram((-1e9, 0.0, 1.0, 5.0, 1e12), (3, 1000, 10, 1), centre=0.5, unit=1.0)
+BINS = TimeBins((0.0, 86400.0, 172800.0), (10, 0), (1, 0), (2, 5), True)
+
+
+def bars(svg: str) -> list[ET.Element]:
+    return list(ET.fromstring(svg).iter("rect"))
+
+
+def texts(svg: str) -> list[str]:
+    return [e.text or "" for e in ET.fromstring(svg).iter("text")]
+
+
+def number(bar: ET.Element, name: str) -> float:
+    return float(bar.attrib[name])
+
+
+def test_bars_take_the_colour_of_their_side_of_the_lines() -> None:
+    drawn = bars(histogram_chart(EVEN, 1.0, 2.0, "s"))
+    assert [b.attrib["class"] for b in drawn] == ["k", "r", "q"]
+
+
+def test_without_lines_no_bar_is_coloured() -> None:
+    svg = histogram_chart(EVEN, None, None, "s")
+    assert {b.attrib["class"] for b in bars(svg)} == {"k"}
+    assert not any("above" in t for t in texts(svg))
+
+
+def test_each_bar_says_its_range_and_its_count() -> None:
+    titles = [b.findtext("title") for b in bars(histogram_chart(EVEN, None, None, "s"))]
+    assert titles[0] == "score 0 to 1: 1,000 rows"
+
+
+def test_one_row_is_seen_beside_a_thousand() -> None:
+    heights = [number(b, "height") for b in bars(histogram_chart(EVEN, None, None, "s"))]
+    assert heights[0] > heights[1] > heights[2] > 5
+
+
+@pytest.mark.parametrize("data", [EVEN, FAR])
+def test_bars_stay_inside_the_chart_and_do_not_overlap(data: Histogram) -> None:
+    drawn = bars(histogram_chart(data, None, None, "s"))
+    ends = [number(b, "x") + number(b, "width") for b in drawn]
+    assert all(x <= 640 for x in ends)
+    assert all(e <= number(b, "x") + 0.5 for e, b in zip(ends, drawn[1:], strict=False))
+
+
+def test_a_far_tail_leaves_room_for_the_middle() -> None:
+    drawn = bars(histogram_chart(FAR, None, None, "s"))
+    assert number(drawn[2], "width") > 10
+
+
+@pytest.mark.parametrize("data", [EVEN, FAR])
+def test_place_and_value_are_inverse(data: Histogram) -> None:
+    for score in data.edges:
+        assert data.value(data.place(score)) == pytest.approx(score, rel=1e-9, abs=1e-9)
+
+
+def test_a_line_beyond_the_edge_is_told_not_drawn() -> None:
+    svg = histogram_chart(EVEN, None, 1e300, "s")
+    assert any("beyond the right edge" in t for t in texts(svg))
+    assert 'class="l"' not in svg
+
+
+def test_a_line_below_all_scores_is_drawn_at_the_left() -> None:
+    svg = histogram_chart(EVEN, None, -1e300, "s")
+    assert 'class="l"' in svg
+    assert {b.attrib["class"] for b in bars(svg)} == {"q"}
+
+
+@pytest.mark.parametrize("edges", [(-0.5, 0.5), (1e-300, 2e-300), (-1e150, 1e150), (1e9, 1e9 + 1)])
+def test_any_range_can_be_drawn(edges: tuple[float, float]) -> None:
+    svg = histogram_chart(Histogram(edges, (1,)), None, None, "s")
+    assert "nan" not in svg
+    assert "inf" not in svg
+    assert len(bars(svg)) == 1
+
+
+def test_time_chart_counts_and_dates() -> None:
+    svg = time_chart(BINS, "at")
+    titles = [b.findtext("title") for b in bars(svg)]
+    assert "1970-01-01 to 1970-01-02: 2 quarantine, 1 review, 10 keep" in titles
+    assert "1970-01-02 to 1970-01-03: 5 quarantine, 0 review, 0 keep" in titles
+    assert "100 %" in texts(svg)
+
+
+def test_a_time_no_calendar_has_is_a_number() -> None:
+    bins = TimeBins((1e18, 2e18), (1,), (0,), (0,), True)
+    assert "1e+18" in time_chart(bins, "at")
+
+
+def test_a_timeline_without_findings_is_flat() -> None:
+    svg = time_chart(TimeBins((0.0, 1.0), (4,), (0,), (0,), False), "at")
+    assert {b.attrib["class"] for b in bars(svg)} == {"k"}
+
+
+def test_the_share_bar_keeps_a_sliver_for_one_row_of_a_million() -> None:
+    drawn = bars(share_bar(999_999, 0, 1))
+    assert [b.attrib["class"] for b in drawn] == ["k", "q"]
+    assert number(drawn[1], "width") >= 1
+    assert number(drawn[1], "x") + number(drawn[1], "width") <= 640
+
+
+@pytest.mark.parametrize(("part", "width"), [(0.0, 0), (1e-9, 1), (0.25, 50), (0.5, 100)])
+def test_the_meter_is_as_long_as_its_share_of_the_largest(part: float, width: float) -> None:
+    assert number(bars(meter(part, 0.5, "q"))[1], "width") == width
+
+
+def test_names_are_escaped_and_spelled_out() -> None:
+    hostile = '"><script>alert(1)</script>\u202e\x00'
+    for svg in (histogram_chart(EVEN, 1.0, 2.0, hostile), time_chart(BINS, hostile)):
+        root = ET.fromstring(svg)
+        assert not list(root.iter("script"))
+        assert "\u202e" not in svg
+        assert "U+202E" in root.attrib["aria-label"]
+        assert root.findtext("title") == root.attrib["aria-label"]
+
+
+def test_every_chart_says_what_it_is() -> None:
+    for svg in (histogram_chart(EVEN, 1.0, 2.0, "s"), time_chart(BINS, "at"), share_bar(1, 1, 1)):
+        root = ET.fromstring(svg)
+        assert root.attrib["role"] == "img"
+        assert root.attrib["aria-label"]
