@@ -102,6 +102,15 @@ class ShardWriter:
             self._writer.write_table(table, row_group_size=SHARD_ROWS)
         self.rows += table.num_rows
 
+    def close(self) -> None:
+        """End the file, and let it appear under its name."""
+        temporary = temporary_of(self.path)
+        with writing(self.path):
+            if self._writer is None:
+                self._writer = _open(temporary, self.schema)
+            self._writer.close()
+            os.replace(temporary, self.path)
+
     def __enter__(self) -> Self:
         return self
 
@@ -111,15 +120,10 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        temporary = temporary_of(self.path)
-        if kind is not None:
-            _discard(self._writer, temporary)
-            return
-        with writing(self.path):
-            if self._writer is None:
-                self._writer = _open(temporary, self.schema)
-            self._writer.close()
-            os.replace(temporary, self.path)
+        if kind is None:
+            self.close()
+        else:
+            _discard(self._writer, temporary_of(self.path))
 
 
 def write_shard(path: Path, table: pa.Table) -> ParquetShard:

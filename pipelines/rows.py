@@ -1,0 +1,279 @@
+"""From blocks of rows to shards: ids, keys and positions are added here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.identity import (
+    DIGEST_SCHEMA,
+    Repeats,
+    content_digests,
+    digest_table,
+    find_repeats,
+    hex_ids,
+    text_digests,
+)
+from pipelines.profiles import ColumnCounter, ColumnProfile
+from pipelines.progress import Stage
+from pipelines.readers.blocks import Block, Unreadable
+from pipelines.shards import ParquetShard, ShardWriter, shard_name, write_shard
+from sanitizers.core.data import ROW_ID, ROW_KEY, row_keys
+from sanitizers.core.errors import InputError
+
+#: Names that are ours in every shard.
+FILE, ROW = "__file", "__row"
+#: A shard of long texts or images ends earlier, so that it fits in memory.
+SHARD_BYTES = 128 * 2**20
+#: Characters of unreadable rows that are held before they are written.
+_HELD = 8 * 2**20
+#: Characters of an id. An id is written with every reason; a longer one is a text.
+_MAX_ID = 1_000
+
+UNREADABLE_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("raw", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+
+
+@dataclass
+class RowWriter:
+    """Writes rows as shards of equal size, whatever the blocks that they come in.
+
+    Parameters
+    ----------
+    folder : Path
+    work : Path
+        A folder for temporary files.
+    columns : pyarrow.Schema
+        The columns of the input.
+    id_column : str or None
+    salt : bytes
+    shard_rows : int
+    stage : Stage
+        Is told of every shard.
+    """
+
+    folder: Path
+    work: Path
+    columns: pa.Schema
+    id_column: str | None
+    salt: bytes
+    shard_rows: int
+    stage: Stage
+    rows: int = 0
+    shards: list[ParquetShard] = field(default_factory=list)
+    _pending: list[pa.Table] = field(default_factory=list)
+    _missing: int = 0
+    _digests: ShardWriter = field(init=False)
+    _counters: list[ColumnCounter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._digests = ShardWriter(self.work / "digests.parquet", DIGEST_SCHEMA)
+        self._counters = [ColumnCounter(f.name, f.type) for f in self.columns]
+
+    def add(self, file: int, block: Block) -> None:
+        """Take the rows of a block of the file with that number."""
+        if not block.table.num_rows:
+            return
+        files = pa.array(np.full(len(block.positions), file, dtype=np.int32))
+        rows = pa.array(block.positions)
+        self._pending.append(block.table.append_column(FILE, files).append_column(ROW, rows))
+        while (rows_of_shard := self._due()) > 0:
+            self._flush(rows_of_shard)
+
+    def finish(self) -> tuple[ColumnProfile, ...]:
+        """Write what is left, and give repeated rows ids of their own.
+
+        Raises
+        ------
+        InputError
+            If the id column repeats, or lacks a value.
+        """
+        if self._pending:
+            self._flush(sum(t.num_rows for t in self._pending))
+        self._digests.close()
+        if self._missing:
+            raise InputError(
+                f"the id column {self.id_column!r} has no value in {self._missing:,} of "
+                f"{self.rows:,} rows",
+                expected="an id for every row",
+                do=_other_id(self.id_column),
+            )
+        repeats = find_repeats(self._digests.path, self.work)
+        if self.id_column is not None:
+            self._refuse(repeats)
+        else:
+            self._number(repeats)
+        return tuple(counter.profile() for counter in self._counters)
+
+    def _due(self) -> int:
+        """How many of the rows that wait make a shard; 0 while they are too few."""
+        rows = size = 0
+        for table in self._pending:
+            rows += int(table.num_rows)
+            size += table.nbytes
+            if rows >= self.shard_rows:
+                return self.shard_rows
+            if size >= SHARD_BYTES:
+                return rows
+        return 0
+
+    def _flush(self, rows: int) -> None:
+        table = pa.concat_tables(self._pending)
+        rest = table.slice(rows)
+        table = table.slice(0, rows).combine_chunks()
+        self._pending = [rest] if rest.num_rows else []
+        data = table.select(self.columns.names)
+        for counter in self._counters:
+            counter.add(data.column(counter.name))
+        if self.id_column is None:
+            digests = content_digests(data)
+            ids = hex_ids(digests)
+        else:
+            ids = self._given_ids(data.column(self.id_column))
+            digests = text_digests(ids)
+        self._digests.write(digest_table(digests))
+        path = self.folder / shard_name(len(self.shards))
+        self.shards.append(write_shard(path, self._whole(table, ids)))
+        self.rows += rows
+        self.stage.advance(rows)
+
+    def _given_ids(self, column: pa.ChunkedArray) -> pa.Array:
+        ids = column.combine_chunks().cast(pa.string())
+        longest = pc.max(pc.utf8_length(ids)).as_py() or 0
+        if longest > _MAX_ID:
+            raise InputError(
+                f"the id column {self.id_column!r} has a value of {longest:,} characters",
+                expected=f"at most {_MAX_ID:,}",
+                do=_other_id(self.id_column),
+            )
+        ids = pc.fill_null(ids, "")
+        self._missing += pc.sum(pc.equal(ids, "")).as_py() or 0
+        return ids
+
+    def _whole(self, table: pa.Table, ids: pa.Array) -> pa.Table:
+        """The columns of the input, then ours."""
+        names = [name for name in self.columns.names if name != ROW_ID]
+        keys = row_keys(ids.to_pylist(), self.salt)
+        return (
+            table.select(names)
+            .append_column(ROW_ID, ids)
+            .append_column(ROW_KEY, pa.array(keys))
+            .append_column(FILE, table.column(FILE))
+            .append_column(ROW, table.column(ROW))
+        )
+
+    def _refuse(self, repeats: Iterator[Repeats]) -> None:
+        count, example = 0, ""
+        for found in repeats:
+            if not count:
+                example = self._id_at(int(found.rows[0]))
+            count += len(found.rows)
+        if count:
+            raise InputError(
+                f"the id column {self.id_column!r} repeats in {count:,} of {self.rows:,} rows, "
+                f"for instance {example!r}",
+                expected="an id for every row",
+                do=_other_id(self.id_column),
+            )
+
+    def _id_at(self, row: int) -> str:
+        for shard in self.shards:
+            if row < shard.rows:
+                return str(shard.read([ROW_ID]).column(0)[row].as_py())
+            row -= shard.rows
+        return ""
+
+    def _number(self, repeats: Iterator[Repeats]) -> None:
+        """Append ``-1``, ``-2`` ... to the ids of rows that were there before."""
+        starts = np.cumsum([0] + [shard.rows for shard in self.shards[:-1]])
+        for at, group in groupby(_by_shard(repeats, starts), key=lambda piece: piece[0]):
+            shard = self.shards[at]
+            table = shard.read()
+            ids = table.column(ROW_ID).to_pylist()
+            for _, found in group:
+                for row, nth in zip(found.rows.tolist(), found.nth.tolist(), strict=True):
+                    ids[row] = f"{ids[row]}-{nth}"
+            whole = self._whole(table, pa.array(ids, pa.string()))
+            self.shards[at] = write_shard(shard.path, whole)
+
+
+def _by_shard(
+    repeats: Iterator[Repeats], starts: NDArray[np.int64]
+) -> Iterator[tuple[int, Repeats]]:
+    """Split what was found by shard; positions are then those within the shard."""
+    for found in repeats:
+        homes = np.searchsorted(starts, found.rows, side="right") - 1
+        for home in np.unique(homes).tolist():
+            here = homes == home
+            yield home, Repeats(found.rows[here] - starts[home], found.nth[here])
+
+
+@dataclass
+class UnreadableWriter:
+    """Writes the rows that could not be read, as they came.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    path: Path
+    rows: int = 0
+    first: str = ""
+    _held: list[dict[str, object]] = field(default_factory=list)
+    _size: int = 0
+    _writer: ShardWriter | None = None
+
+    def add(self, file: str, sha256: str, unreadable: tuple[Unreadable, ...]) -> None:
+        """Take rows of a file; `sha256` names its content."""
+        for row in unreadable:
+            self.first = self.first or f"{file}, row {row.row:,}: {row.reason}"
+            name = hashlib.blake2b(f"{sha256} {row.row}".encode(), digest_size=16).hexdigest()
+            self._held.append(
+                {
+                    "row_id": f"unreadable-{name}",
+                    "file": file,
+                    "row": row.row,
+                    "raw": row.raw,
+                    "reason": row.reason,
+                }
+            )
+            self._size += len(row.raw)
+            self.rows += 1
+            if self._size > _HELD or len(self._held) > SHARD_BYTES // 2**10:
+                self._flush()
+
+    def close(self) -> None:
+        """Write what is left. There is no file where every row could be read."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        if self._writer is None:
+            self._writer = ShardWriter(self.path, UNREADABLE_SCHEMA)
+        self._writer.write(pa.Table.from_pylist(self._held, UNREADABLE_SCHEMA))
+        self._held, self._size = [], 0
+
+
+def _other_id(id_column: str | None) -> str:
+    if id_column == ROW_ID:
+        return "rename that column; row_id is the name that every release gives its ids"
+    return "name another column with --id, or none to use the content of the rows"
