@@ -24,17 +24,8 @@ from pipelines.report_facts import RunFacts, SanitizerCard
 from pipelines.shards import shard_name
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.evidence import SCHEMA
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, Threshold
+from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, VERDICTS, Threshold
 
-REASON = pa.struct(
-    {
-        "sanitizer": pa.string(),
-        "score": pa.float64(),
-        "p_value": pa.float64(),
-        "threshold": pa.float64(),
-        "message": pa.string(),
-    }
-)
 LINES = {"outliers": (9.0, 6.0), "labels": (0.97, 0.9), "micro-votes": (0.9, None)}
 CARDS = {
     "outliers": SanitizerCard(
@@ -241,13 +232,14 @@ def _verdicts(
             reasons[i].append(reason)
         verdicts[middle & (verdicts == KEEP)] = REVIEW
         verdicts[high] = QUARANTINE
+    words = pa.array([VERDICTS.index(v) for v in verdicts], pa.int8())
     return pa.table(
         [
             table.column(ROW_ID),
-            pa.array(verdicts, pa.string()),
-            pa.array(reasons, pa.list_(REASON)),
+            pa.DictionaryArray.from_arrays(words, pa.array(VERDICTS)),
+            pa.array(reasons, VERDICT_SCHEMA.field("reasons").type),
         ],
-        names=[ROW_ID, "verdict", "reasons"],
+        schema=VERDICT_SCHEMA,
     )
 
 
