@@ -61,14 +61,13 @@ def ours(*names: str) -> Contender:
     """Quarantine by the named sanitizers, or by all that have their roles; default policy."""
 
     def load() -> Callable[[Dataset], Flags]:
-        from sanitizers.catalog import SANITIZERS, sanitizer
+        from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer
         from sanitizers.core.evidence import examine_batch
         from sanitizers.core.policy import QUARANTINE, Policy, ScoreSummary, draw, judge
 
         def run(data: Dataset) -> Flags:
             recipes = {name: sanitizer(name) for name in names or SANITIZERS}
-            present = data.roles.present
-            recipes = {name: r for name, r in recipes.items() if r.needs <= present}
+            recipes = {n: r for n, r in recipes.items() if not missing_roles(r, data.roles)}
             policy, evidence, thresholds = Policy(), {}, {}
             for name, recipe in recipes.items():
                 scorer = recipe.fit(data)
