@@ -251,7 +251,7 @@ def safe_path(path: str) -> bool:
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     # Building one takes longer than reading a manifest.
     return TypeAdapter(kind)
 
