@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from scipy.optimize import minimize
 
 from sanitizers.core.calibration import ModelNull, Null
 from sanitizers.core.data import Batch, Dataset
+
+T = TypeVar("T")
 
 #: Classes with fewer rows in the sample cannot be judged.
 CLASS_LEAST = 10
@@ -97,10 +101,11 @@ class Labels:
             X, y = np.vstack([X, TX]), np.concatenate([y, Ty])
             fold = np.concatenate([fold, Tfold])
             weight = np.concatenate([weight, np.full(len(Ty), TRUSTED_WEIGHT)])
-        return tuple(
-            self._fit_models(X[fold != k], y[fold != k], weight[fold != k], len(classes))
-            for k in range(self.folds)
-        )
+
+        def fit(k: int) -> tuple[Any, ...]:
+            return self._fit_models(X[fold != k], y[fold != k], weight[fold != k], len(classes))
+
+        return tuple(_in_threads(fit, range(self.folds)))
 
     def _contradicted(
         self, rows: Batch, trusted: Batch, classes: tuple[str, ...]
@@ -108,7 +113,7 @@ class Labels:
         """Rows whose label a model of the trusted rows alone clearly denies."""
         X, y, _ = _training(trusted, classes, 1)
         models = self._fit_models(X, y, np.ones(len(y)), len(classes))
-        P = _mean_probabilities(models, rows.X, len(classes))
+        P = _mean_probabilities(models, _bounded(rows), len(classes))
         given = P[np.arange(len(rows)), _codes(rows.labels, classes)]
         return np.asarray(P.max(axis=1) - given >= 0.3)
 
@@ -117,7 +122,6 @@ class Labels:
     ) -> tuple[Any, ...]:
         from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
 
         if len(np.unique(y)) < 2:
             return ()
@@ -126,15 +130,13 @@ class Labels:
         models = (
             LogisticRegression(max_iter=300),
             ExtraTreesClassifier(
-                n_estimators=self.trees, min_samples_leaf=2, random_state=self.seed, n_jobs=-1
+                n_estimators=self.trees, min_samples_leaf=2, random_state=self.seed
             ),
             HistGradientBoostingClassifier(
                 max_iter=rounds, max_leaf_nodes=15, early_stopping=False, random_state=self.seed
             ),
         )
-        # One thread for the boosting: its rounds are too short to share.
-        with threadpool_limits(1, user_api="openmp"):
-            return tuple(model.fit(X, y, sample_weight=weight) for model in models)
+        return tuple(model.fit(X, y, sample_weight=weight) for model in models)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how unlikely the label is, and which class the models would have given."""
@@ -166,11 +168,14 @@ class LabelScorer:
     def probabilities(self, batch: Batch) -> NDArray[np.float64]:
         """Out-of-fold class probabilities before calibration, shape (n, classes)."""
         P = np.full((len(batch), len(self.classes)), np.nan)
-        fold = batch.buckets(len(self.folds), "labels/fold")
-        for k, models in enumerate(self.folds):
+        fold, X = batch.buckets(len(self.folds), "labels/fold"), _bounded(batch)
+
+        def predict(k: int) -> None:
             mine = fold == k
-            if mine.any() and models:
-                P[mine] = _mean_probabilities(models, batch.X[mine], len(self.classes))
+            if mine.any() and self.folds[k]:
+                P[mine] = _mean_probabilities(self.folds[k], X[mine], len(self.classes))
+
+        _in_threads(predict, range(len(self.folds)))
         return P
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
@@ -260,7 +265,8 @@ def _calibrate(fitted: LabelScorer, sample: Batch, trusted: Batch | None) -> Lab
 
 
 def _surprise(P: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Rounded, so that the order in which trees are summed never reaches a verdict.
+    # Rounded, so that the last bits of a matrix product, which depend on how many rows
+    # come at once, never reach a verdict.
     surprise = np.round(-np.log10(np.maximum(P, _FLOOR)), 4)
     return np.asarray(np.abs(surprise), dtype=np.float64)
 
@@ -288,14 +294,26 @@ def _training(
     codes = _codes(batch.labels, classes)
     known = codes >= 0
     fold = batch.buckets(folds, "labels/fold")
-    return batch.X[known].astype(np.float64), codes[known], fold[known]
+    return _bounded(batch)[known], codes[known], fold[known]
+
+
+def _bounded(batch: Batch) -> NDArray[np.float64]:
+    """Features within a few standard deviations, so that linear models stay conditioned."""
+    return np.clip(batch.X, -5.0, 5.0).astype(np.float64)
+
+
+def _in_threads(work: Callable[[int], T], folds: Sequence[int]) -> list[T]:
+    """Run folds side by side, each on one thread: they share better than their inner loops."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, folds))
 
 
 def _mean_probabilities(
-    models: Sequence[Any], X: NDArray[np.float32], count: int
+    models: Sequence[Any], X: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
     total: NDArray[np.float64] = np.zeros((len(X), count))
-    wide = X.astype(np.float64)
     for model in models:
-        total[:, model.classes_] += model.predict_proba(wide)
+        total[:, model.classes_] += model.predict_proba(X)
     return total / len(models)
