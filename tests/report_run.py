@@ -161,7 +161,7 @@ def _rows(
 ) -> pa.Table:
     # One class, one source and one month carry more of what is found than the others.
     chosen = rng.integers(0, len(texts), rows)
-    seconds = 1_700_000_000 + (start + np.arange(rows)) * 3_600
+    seconds = 1_699_920_000 + (start + np.arange(rows)) * 3_600
     text = pa.array(list(texts)).take(pa.array(chosen))
     columns = {
         **{n: pa.array(np.round(rng.normal(size=rows), 4)) for n in names},

@@ -102,6 +102,10 @@ def hostile(tmp_path: Path) -> RunFacts:
         cards=cards,
         skipped={"outliers": [(h, h) for h in HOSTILE]},
         release=HOSTILE[1],
+        created=HOSTILE[0],
+        run=HOSTILE[1],
+        tool_version=HOSTILE[2],
+        previous=Previous(HOSTILE[0], Counts(1, 1, 0, 0, 0)),
     )
 
 
@@ -206,6 +210,7 @@ def test_hostile_values_make_the_same_page_as_calm_ones(hostile: RunFacts, tmp_p
         not_run=[(w, w) for w in words],
         skipped={"outliers": [(f"c{i:02}", f"why{i}") for i in range(len(HOSTILE))]},
         release="somewhere",
+        previous=Previous("1.0.0", Counts(1, 1, 0, 0, 0)),
     )
     assert shape(page(hostile)) == shape(page(calm))
 
@@ -355,8 +360,8 @@ def test_shares_never_hide_a_row(part: int, whole: int, written: str) -> None:
 def test_small_words() -> None:
     assert probability(None) == "unknown"
     assert probability(0.0) == "< 1e-300"
-    assert prose("use `a<b` or ``c``, <i>") == (
-        "use <code>a&lt;b</code> or <code>c</code>, &lt;i&gt;"
+    assert prose("<b> use `a<b` or ``c``, <i>") == (
+        "&lt;b&gt; use <code>a&lt;b</code> or <code>c</code>, &lt;i&gt;"
     )
     assert sentence("one thing") == "One thing."
     assert sentence("Two things!") == "Two things!"

@@ -25,7 +25,7 @@ from pipelines.report_facts import RunFacts
 from pipelines.report_limits import limits
 from pipelines.report_rows import UNREADABLE_REASONS, worst_rows
 from pipelines.report_scan import WORST, Candidate, histogram, scan_scores, take
-from pipelines.report_text import value_text
+from pipelines.report_text import Text, value_text, visible
 from pipelines.shards import shard_name
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import IntegrityError
@@ -149,6 +149,21 @@ def test_roles_come_first_and_no_column_twice(tmp_path: Path) -> None:
     assert row.left_out == 70 + 4 - 55
     columns = [f.column for f in (*row.shown, *row.folded)]
     assert len(set(columns)) == len(columns)
+
+
+def test_the_values_of_a_row_have_an_allowance(tmp_path: Path) -> None:
+    columns = [f"{i}" + "<\u202e" * 500 for i in range(60)]
+    facts = make_run(tmp_path, texts=["\u202e<" * 5_000], columns=columns)
+    row = gather(facts).sections[0].worst[0]
+    fields = (*row.shown, *row.folded)
+    assert 3 <= len(fields) < 40
+    assert sum(len(visible(f.column)) + len(visible(f.value)) for f in fields) <= 6_000
+    assert row.left_out == 64 - len(fields)
+
+
+def test_long_classes_are_cut(tmp_path: Path) -> None:
+    by_class = gather(make_run(tmp_path, texts=["z" * 500])).breakdowns[0]
+    assert by_class.worst[0].value == Text("z" * 60, 440)
 
 
 def test_a_row_under_the_line_gets_a_sentence_of_its_sanitizer(facts: RunFacts) -> None:
