@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.disk import make_folder, write_json, write_table
 from pipelines.examine import read_evidence, settings_of
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress, Stage
 from pipelines.shards import ParquetShard, shard_name
-from pipelines.store import key_of, make_folder, write_json, write_table
+from pipelines.store import key_of
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.policy import (

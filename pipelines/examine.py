@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.disk import make_folder, read_json, write_json, write_table
 from pipelines.ingest import Ingested
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
 from pipelines.shards import shard_name
-from pipelines.store import key_of, make_folder, read_json, salt_digest, write_json, write_table
+from pipelines.store import key_of, salt_digest
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, IntegrityError, PlanError, SanitizeError
 from sanitizers.core.evidence import SCHEMA, examine_batch

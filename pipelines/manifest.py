@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.store import canonical, pretty, write_json
+from pipelines.disk import canonical, pretty, write_json
 from sanitizers.core.errors import IntegrityError, StoreError
 
 #: The format that this code writes and reads.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.decide import Decision
+from pipelines.disk import make_folder, remove, sync_folder, write_bytes, writing
 from pipelines.ingest import Ingested
 from pipelines.manifest import (
     MANIFEST,
@@ -22,19 +23,12 @@ from pipelines.manifest import (
     SourceEntry,
     tool,
 )
+from pipelines.names import version_of
 from pipelines.progress import SILENT, Progress
 from pipelines.row_ids import changed, difference
 from pipelines.shards import ParquetShard
 from pipelines.split import SPLITS, copy_file, split_shard, split_unreadable
-from pipelines.store import (
-    Store,
-    make_folder,
-    remove,
-    sync_folder,
-    version_of,
-    write_bytes,
-    writing,
-)
+from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, SanitizeError
 from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
 

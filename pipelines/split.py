@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.decide import verdicts_file
+from pipelines.disk import writing
 from pipelines.ingest import FILE, ROW, ShardFile
 from pipelines.manifest import FileEntry
 from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
-from pipelines.store import writing
 from sanitizers.core.data import ROW_ID, ROW_KEY
 from sanitizers.core.errors import IntegrityError
 from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA

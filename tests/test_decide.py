@@ -11,10 +11,10 @@ import pytest
 
 from pipelines import decide as module
 from pipelines.decide import DECISION, Decision, checks, decide, run_key, verdicts_file
+from pipelines.disk import pretty
 from pipelines.examine import evidence_file, examine
 from pipelines.ingest import Ingested
 from pipelines.shards import ParquetShard
-from pipelines.store import pretty
 from sanitizers.core.data import ROW_ID, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.policy import (

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from pipelines import split
 from pipelines.decide import verdicts_file
+from pipelines.disk import write_table
 from pipelines.manifest import MANIFEST, Manifest
 from pipelines.publish import find_release, publish
 from pipelines.row_ids import repeated
 from pipelines.shards import ParquetShard
 from pipelines.split import INTERNAL, SPLITS, digest_of
-from pipelines.store import write_table
 from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, StoreError

@@ -12,11 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import store as module
-from pipelines.store import (
-    Store,
+from pipelines.disk import (
     canonical,
-    key_of,
-    name_from,
     pretty,
     read_json,
     temporary_of,
@@ -24,6 +21,8 @@ from pipelines.store import (
     write_table,
     writing,
 )
+from pipelines.names import name_from
+from pipelines.store import Store, key_of
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError
 
 SALT = bytes(range(32))

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.disk import canonical, pretty
 from pipelines.manifest import MANIFEST, FileEntry, Manifest, safe_path
 from pipelines.split import digest_of
-from pipelines.store import canonical, pretty
 from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError
