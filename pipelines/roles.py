@@ -47,6 +47,8 @@ COUNTED_ROWS = 20
 IMAGE_SHARE = 0.9
 #: Columns named in a note, at most.
 _TOLD = 8
+#: Labels that are suggested, at most.
+_SUGGESTED = 3
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class _Search:
                 self._give("label", column, f"{column.distinct} classes")
                 return
             self.notes.append(f"label: not {column.name}, {self._why_no_label(column)}")
-        hint = self._could_be_label()
-        example = f", for instance --label {hint.name}" if hint else ""
+        likely = " or ".join(f"--label {c.name}" for c in self._could_be_label())
+        example = f", perhaps {likely}" if likely else ""
         self.notes.append(f"label: none found by name; name one with --label{example}")
 
     def find_time(self) -> None:
@@ -219,11 +221,11 @@ class _Search:
             return "it has no two classes"
         return f"it has {shown(count)} distinct values; --label {column.name} takes it all the same"
 
-    def _could_be_label(self) -> ColumnProfile | None:
-        """A column with few values, the last one if there are several; only ever named."""
+    def _could_be_label(self) -> list[ColumnProfile]:
+        """Columns with few values, names before numbers; they are only ever suggested."""
         few = (c for c in self.columns if not self._continuous(c) and c.mean_length <= TEXT_LENGTH)
         likely = [c for c in few if 2 <= c.distinct <= min(50, self.rows // 2)]
-        return likely[-1] if likely else None
+        return sorted(likely, key=lambda c: (kind_of(c) == "number", c.distinct))[:_SUGGESTED]
 
     def _carried_role(self, column: ColumnProfile) -> str | None:
         """Why a column is no feature; None where it is one."""

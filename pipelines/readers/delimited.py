@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from pipelines.readers.blocks import Block, Positions, Unreadable, checked_names, raw_text
+from pipelines.readers.blocks import (
+    MAX_LINE,
+    Block,
+    Positions,
+    Unreadable,
+    checked_names,
+    raw_text,
+    too_long,
+)
 from pipelines.readers.records import CsvRecords, Lost, whole_records
 from pipelines.readers.sources import Source, open_bytes
 from pipelines.readers.texts import MISSING, TextGuess, convert, misfit
@@ -137,8 +145,9 @@ def header(name: str, head: bytes, delimiter: str) -> tuple[str, ...]:
 
 
 def _looks_like_data(cells: list[str]) -> bool:
-    if not all(_NUMERIC.fullmatch(cell.strip()) for cell in cells):
-        return False
+    named_by_number = [c for c in cells if _NUMERIC.fullmatch(c.strip())]
+    if len(named_by_number) < len(cells):
+        return len(set(named_by_number)) < len(named_by_number)
     # Numbered columns, or wavelengths, do name columns.
     numbers = [float(cell) for cell in cells]
     if len(cells) == 1:
@@ -175,6 +184,9 @@ def _parse_fast(
     block: bytes, names: tuple[str, ...], delimiter: bytes, chunk: int, skip: object = None
 ) -> pa.Table:
     """Parse whole records; raises pa.ArrowInvalid where one is wrong and `skip` is None."""
+    if block.startswith(_BOM):
+        # Here it is data, as where files were joined. The parser would eat it.
+        block = b"\n" + block
     return pacsv.read_csv(
         pa.BufferReader(block),
         read_options=pacsv.ReadOptions(
@@ -215,7 +227,7 @@ def _parse_carefully(block: bytes, names: tuple[str, ...], cutter: CsvRecords, r
     reasons |= ragged
     kept = np.array([i for i in good if i not in reasons], dtype=np.int64)
     _same_count(table, len(kept), row)
-    bad = tuple(Unreadable(row + i, raw_text(records[i]), reasons[i]) for i in sorted(reasons))
+    bad = tuple(_unreadable(row + i, records[i], reasons[i]) for i in sorted(reasons))
     return _Texts(table, row + kept, bad, block, row, row + len(records))
 
 
@@ -228,7 +240,15 @@ def _same_count(table: pa.Table, records: int, row: int) -> None:
         )
 
 
+def _unreadable(row: int, record: bytes, reason: str) -> Unreadable:
+    if len(record) > MAX_LINE:
+        return Unreadable(row, *too_long(record, len(record)))
+    return Unreadable(row, raw_text(record), reason)
+
+
 def _not_text(record: bytes) -> str | None:
+    if len(record) > MAX_LINE:
+        return "too long"
     try:
         record.decode()
     except UnicodeDecodeError as error:
@@ -253,7 +273,7 @@ def _typed(texts: _Texts, schema: pa.Schema, records: CsvRecords) -> Block:
     lines = records.split(texts.text)
     _same_count(texts.table, len(lines) - len(texts.unreadable), texts.start)
     bad = [
-        Unreadable(at := int(texts.positions[i]), raw_text(lines[at - texts.start]), reason)
+        _unreadable(at := int(texts.positions[i]), lines[at - texts.start], reason)
         for i, reason in reasons.items()
     ]
     kept = np.ones(table.num_rows, dtype=bool)

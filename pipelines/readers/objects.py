@@ -13,9 +13,11 @@ import pyarrow as pa
 from pipelines.readers.blocks import (
     MAX_COLUMNS,
     MAX_DEPTH,
+    MAX_LINE,
     Block,
     Unreadable,
     raw_text,
+    too_long,
 )
 from pipelines.readers.records import Lines, Lost, whole_records
 from pipelines.readers.sources import Source, open_bytes
@@ -140,6 +142,9 @@ def _check_unicode(value: Row) -> None:
 def _parse(lines: list[bytes], rows: _Rows) -> None:
     rows.lines = [line.removesuffix(b"\r") for line in lines]
     for at, line in enumerate(rows.lines, rows.start):
+        if len(line) > MAX_LINE:
+            rows.unreadable.append(Unreadable(at, *too_long(line, len(line))))
+            continue
         try:
             rows.objects.append(parse_object(line))
             rows.positions.append(at)

@@ -159,5 +159,7 @@ def _first_line(stream: Stream, text: bytes) -> tuple[Lost, bytes]:
     while at < 0 and (text := stream.read(BLOCK_BYTES)):
         at = text.find(b"\n")
         length += len(text)
-    rest = text[at + 1 :] if at >= 0 else b""
-    return Lost(*too_long(kept, length - len(rest))), rest
+    if at < 0:
+        return Lost(*too_long(kept, length)), b""
+    rest = text[at + 1 :]
+    return Lost(*too_long(kept, length - len(rest) - 1)), rest

@@ -269,6 +269,6 @@ def _text_format(name: str, named: str | None, head: bytes) -> str:
         raise InputError(
             f"{name} is one JSON array", expected="one JSON object per line", do="see JSON Lines"
         )
-    if named is None:
-        return "jsonl" if first == b"{" else "csv"
-    return named
+    if named is None and first != b"{" and not any(d in head for d in b",;\t|"):
+        raise InputError(f"{name} is of no known format", expected=_EXPECTED)
+    return named or ("jsonl" if first == b"{" else "csv")

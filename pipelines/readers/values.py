@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +75,8 @@ class ValueGuess:
         nested = None
         if self.nested is not None and other.nested is not None:
             nested = common_type(self.nested, other.nested)
+        if nested is not None and _any_object(nested, lambda fields: fields > _MAX_FIELDS):
+            nested = None
         return ValueGuess(
             self.booleans + other.booleans,
             self.integers + other.integers,
@@ -96,19 +99,27 @@ class ValueGuess:
         """None where the values do not agree."""
         numbers = self.integers + self.floats
         seen = numbers + self.booleans + self.strings + self.others
+        enough = seen >= NUMERIC_VALUES and numbers >= NUMERIC_SHARE * seen
         if seen == 0:
             return pa.null()
-        enough = seen >= NUMERIC_VALUES and numbers >= NUMERIC_SHARE * seen
         if enough or numbers == seen:
-            if not self.floats:
-                return pa.int64()
-            return pa.float64() if self.exact else None
+            return self._number_type()
         if self.booleans == seen:
             return pa.bool_()
         if self.strings == seen:
             kind = self.times.type
             return kind if pa.types.is_temporal(kind) else pa.string()
-        return self.nested if self.others == seen else None
+        return self._nested() if self.others == seen else None
+
+    def _number_type(self) -> pa.DataType | None:
+        if not self.floats:
+            return pa.int64()
+        return pa.float64() if self.exact else None
+
+    def _nested(self) -> pa.DataType | None:
+        if self.nested is None or _any_object(self.nested, lambda fields: fields == 0):
+            return None  # Parquet knows no object without keys.
+        return self.nested
 
     def _times(self, strings: list[str]) -> TextGuess:
         # Once no kind of date is left there is nothing to find out.
@@ -184,16 +195,15 @@ def _nested_type(values: list[Any]) -> pa.DataType | None:
     if not values:
         return pa.null()
     try:
-        kind = pa.array(values).type
+        return pa.array(values).type
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return None
-    return kind if _can_be_kept(kind) else None
 
 
-def _can_be_kept(kind: pa.DataType) -> bool:
-    """Parquet knows no object without keys, and an object of a thousand keys is data."""
-    if pa.types.is_struct(kind) and not 1 <= kind.num_fields <= _MAX_FIELDS:
-        return False
-    if not pa.types.is_nested(kind):
+def _any_object(kind: pa.DataType, found: Callable[[int], bool]) -> bool:
+    """Whether a number of fields is `found` in any of the objects of a nested type."""
+    if pa.types.is_struct(kind) and found(kind.num_fields):
         return True
-    return all(_can_be_kept(kind.field(i).type) for i in range(kind.num_fields))
+    if not pa.types.is_nested(kind):
+        return False
+    return any(_any_object(kind.field(i).type, found) for i in range(kind.num_fields))
