@@ -33,10 +33,10 @@ def main() -> int:
     """
     with watching(_leave) as watch:
         status = command(sys.argv[1:])
-        if watch.signal:
+        if watch.signal or status in {_INTERRUPTED, _TERMINATED}:
             # A thread that still fits a model would keep the interpreter from ending.
             _stop_server()
-            leave_now(watch.status)
+            leave_now(watch.status or status)
     return status
 
 

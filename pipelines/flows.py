@@ -102,7 +102,7 @@ def sanitize_dataset(plan: Json, store: str) -> Json:
     """
     inputs = ingest(plan, store)
     work = _work(plan, store, inputs)
-    for note in work.inferred.notes:
+    for note in work.notes:
         _progress.get().note(note)
     running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
     for scored in running:

@@ -124,6 +124,13 @@ class Work:
         """The roles of the columns."""
         return self.inferred.roles
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The roles in words, one line each: those that were given, and those that were found."""
+        given = self.job.plan.roles.model_dump(exclude_defaults=True)
+        said = (f"{role}: {_listed(columns)} (given)" for role, columns in given.items())
+        return (*said, *self.inferred.notes)
+
     @cached_property
     def chosen(self) -> Chosen:
         """The sanitizers that run, and those that do not."""
@@ -201,3 +208,7 @@ def _files(source: str) -> list[tuple[str, str, int]]:
     digests = digest_sources(paths)
     named = zip(names_of(paths), digests, strict=True)
     return [(name, sha256, size) for name, (sha256, size) in named]
+
+
+def _listed(columns: str | Sequence[str]) -> str:
+    return columns if isinstance(columns, str) else ", ".join(columns)

@@ -34,10 +34,13 @@ def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) 
     """
     for name, value in _DEFAULTS.items():
         environment.setdefault(name, value)
-    if "PREFECT_HOME" in environment:
-        return
-    environment["PREFECT_HOME"] = str(store / ".prefect")
-    # A profile with the address of a server keeps its effect.
     profiles = Path("~/.prefect/profiles.toml").expanduser()
-    if profiles.is_file():
-        environment.setdefault("PREFECT_PROFILES_PATH", str(profiles))
+    if "PREFECT_HOME" not in environment:
+        environment["PREFECT_HOME"] = str(store / ".prefect")
+        # A profile with the address of a server keeps its effect.
+        if profiles.is_file():
+            environment.setdefault("PREFECT_PROFILES_PATH", str(profiles))
+    if "PREFECT_API_URL" not in environment and not profiles.is_file():
+        # Nobody reads the logs of a server that ends with the run, and a Ctrl-C that
+        # ends it first would fill the terminal with failed deliveries.
+        environment.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")

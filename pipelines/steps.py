@@ -17,6 +17,7 @@ from pipelines.recipes import recipes
 from pipelines.report import write_report
 from pipelines.report_facts import Previous, SanitizerCard
 from sanitizers.core.errors import InputError
+from sanitizers.core.sanitizer import Sanitizer
 
 
 def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
@@ -125,7 +126,12 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         tool_version=tool().version,
         release=str(store.release(name, version)) if version else "",
         reasons={n: recipe.reason for n, recipe in work.chosen.run.items()},
-        needs={n: recipe.needs for n, recipe in kinds.items()},
+        needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
     )
+
+
+def _roles_of(recipe: Sanitizer) -> frozenset[str]:
+    """The roles that a sanitizer looks at; ``time|source`` in its needs means either."""
+    return frozenset(role for need in recipe.needs for role in need.split("|"))

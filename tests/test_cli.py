@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli, commands
+from pipelines import commands
 from pipelines.arguments import COMMANDS, parse
 from pipelines.cli import LAST_ERROR, command
 from pipelines.commands import plan_of
+from pipelines.interrupts import Terminated
 from pipelines.prefect_settings import prepare
 from sanitizers.core.errors import EvidenceError, StoreError
 
@@ -183,7 +184,7 @@ def test_a_fault_of_ours_is_one_line_and_leaves_its_traceback(
         (OSError(28, "No space left on device"), 3, "no space left on the disk"),
         (MemoryError(), 4, "not enough memory"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
-        (cli.Terminated(), 143, "stopped by SIGTERM"),
+        (Terminated(), 143, "stopped by SIGTERM"),
     ],
 )
 def test_errors_meant_for_people_have_no_traceback(
