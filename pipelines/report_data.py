@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 import pyarrow as pa
 
@@ -173,7 +174,7 @@ def gather(facts: RunFacts) -> ReportData:
         plan=tuple(_flat(facts.plan))[:PLAN_LINES],
         run=facts.run,
         tool_version=facts.tool_version,
-        release=facts.release,
+        release=quote(facts.release) if facts.release else "",
         previous=facts.previous,
     )
 

@@ -37,7 +37,7 @@ HOSTILE = (
 )
 TAGS = """
 html head meta title style body main header nav section article figure figcaption h1 h2 h3 p a
-strong small span bdi i code pre ol li dl dt dd div table thead tbody tr th td details summary
+strong small span bdi i br code pre ol li dl dt dd div table thead tbody tr th td details summary
 svg rect path text
 """
 ATTRIBUTES = """
