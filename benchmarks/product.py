@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from typing import Any
 
 import psutil
 
+#: The command ``sanitize``, of this Python.
+COMMAND = "import sys; from pipelines.cli import main; sys.exit(main())"
 #: Seconds between two looks at the memory of the processes.
 PAUSE = 0.1
 
@@ -68,11 +69,10 @@ def run(file: Path, *options: str) -> Outcome:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         store = Path(folder) / "store"
         words = ["run", str(file), "--store", str(store), "--json", *options]
-        command = [sys.executable, "-m", "pipelines.cli", *words]
-        home = os.environ | {"PREFECT_HOME": str(Path(folder) / "prefect")}
+        command = [sys.executable, "-c", COMMAND, *words]
         began, started = time.time(), time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=home
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         watch = _Watch(process.pid)
         watch.start()
@@ -99,7 +99,7 @@ def _sanitizers(store: Path, began: float) -> dict[str, tuple[float, float]]:
     for marker in store.glob("*/evidence/*/evidence.json"):
         said = json.loads(marker.read_bytes())
         end = marker.stat().st_mtime - began
-        found[str(said["name"])] = (end - float(said["seconds"]), end)
+        found[str(said["sanitizer"])] = (end - float(said["seconds"]), end)
     return found
 
 
