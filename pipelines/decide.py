@@ -17,8 +17,9 @@ from pipelines.examine import read_evidence, settings_of
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress, Stage
-from pipelines.shards import ParquetShard, shard_name
+from pipelines.shards import shard_name
 from pipelines.store import key_of
+from pipelines.vouched import Vouched
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.policy import (
@@ -178,7 +179,7 @@ def decide(
     if not evidence:
         raise PlanError("no sanitizer has given evidence", do="name one in [sanitizers] use")
     make_folder(folder)
-    vouched = _Vouched.of(roles, trusted)
+    vouched = Vouched.of(roles, trusted)
     with progress.stage("decide", 2 * ingested.rows, 2 * len(files)) as stage:
         summaries = _summarise(ingested, evidence, stage)
         thresholds = {
@@ -239,36 +240,6 @@ def checks(
         )
         for name, recipe in recipes.items()
     )
-
-
-@dataclass(frozen=True)
-class _Vouched:
-    """The rows that a person vouches for: by a column, or by their ids."""
-
-    column: str | None
-    ids: pa.Array | None
-
-    @classmethod
-    def of(cls, roles: Roles, trusted: Ingested | None) -> _Vouched:
-        if trusted is None:
-            return cls(roles.trusted, None)
-        read = [shard.read([ROW_ID]).column(ROW_ID) for shard in trusted.shard_files()]
-        chunks = [chunk for column in read for chunk in column.chunks]
-        return cls(roles.trusted, pa.chunked_array(chunks, pa.string()).combine_chunks())
-
-    @property
-    def any(self) -> bool:
-        return self.column is not None or self.ids is not None
-
-    def read(self, shard: ParquetShard) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
-        """The ids of the rows of a shard, and which of them are vouched for."""
-        table = shard.read([ROW_ID, *([self.column] if self.column else [])])
-        given = np.zeros(table.num_rows, dtype=bool)
-        if self.column:
-            given |= pc.fill_null(table.column(self.column), False).to_numpy()
-        if self.ids is not None:
-            given |= pc.is_in(table.column(ROW_ID), value_set=self.ids).to_numpy()
-        return table.column(ROW_ID), given
 
 
 @dataclass

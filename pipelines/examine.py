@@ -144,17 +144,17 @@ def examine(
     EvidenceError
         If the sanitizer raises or breaks a promise.
     """
-    if (folder / MARKER).is_file():
+    files = [evidence_file(folder, number) for number in range(len(dataset.shards))]
+    if (folder / MARKER).is_file() and all(file.is_file() for file in files):
         return Examined.load(folder)
     make_folder(folder)
     started = time.monotonic()
-    shards = len(dataset.shards)
-    with progress.stage(f"examine: {recipe.name}", dataset.rows, shards) as stage:
+    with progress.stage(f"examine: {recipe.name}", dataset.rows, len(files)) as stage:
         with _guarded(recipe.name, "fitting"):
             scorer = recipe.fit(dataset)
         abstained = 0
-        for number, batch in enumerate(dataset.batches()):
-            abstained += _score(recipe.name, scorer, batch, evidence_file(folder, number))
+        for file, batch in zip(files, dataset.batches(), strict=True):
+            abstained += _score(recipe.name, scorer, batch, file)
             stage.advance(len(batch))
     skipped = dataset.encoder.skipped if _uses(recipe, "features") else ()
     marker = {

@@ -61,7 +61,9 @@ def split_shard(
     """
     path = inputs / shard.name
     if digest_of(path) != shard.sha256:
-        raise IntegrityError(f"{path} was changed after it was written", do="ingest it again")
+        raise IntegrityError(
+            f"{path} was changed after it was written", do=f"remove {inputs} and run again"
+        )
     rows = ParquetShard(path).read()
     judged = ParquetShard(verdicts_file(verdicts, number)).read()
     if not rows.column(ROW_ID).equals(judged.column(ROW_ID)):

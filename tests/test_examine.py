@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,6 +128,12 @@ class TestResume:
         (tmp_path / "e" / module.MARKER).unlink()
         evidence_file(tmp_path / "e", 1).write_bytes(damage)
         examine(Toy(), dataset, tmp_path / "e")
+        assert scores(tmp_path / "e")[3:6] == [-1.0, 2.0, None]
+
+    def test_a_lost_shard_is_done_anew(self, dataset: Dataset, tmp_path: Path) -> None:
+        first = examine(Toy(), dataset, tmp_path / "e")
+        evidence_file(tmp_path / "e", 1).unlink()
+        assert replace(examine(Toy(), dataset, tmp_path / "e"), seconds=first.seconds) == first
         assert scores(tmp_path / "e")[3:6] == [-1.0, 2.0, None]
 
     def test_a_damaged_marker_is_told(self, dataset: Dataset, tmp_path: Path) -> None:

@@ -195,6 +195,25 @@ class TestAgain:
             find_release(made.store, "toys", made.run.key)
 
 
+def test_two_that_publish_at_once_take_turns(tmp_path: Path) -> None:
+    runs = [stage(tmp_path, mixed(9), SOME + [KEEP] * 4, plan=str(i)) for i in range(4)]
+    children = []
+    for made in runs:
+        child = os.fork()
+        if not child:
+            try:
+                made.publish()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    releases = runs[0].store.releases("toys")
+    assert [r.name for r in releases] == ["1.0.0", "1.0.1", "1.0.2", "1.0.3"]
+    assert {Manifest.load(r).run for r in releases} == {made.run.key for made in runs}
+    assert all(verify(r).ok for r in releases)
+
+
 def test_a_held_run_publishes_nothing(tmp_path: Path) -> None:
     made = stage(tmp_path, mixed(5), SOME)
     held = made.decision.failing_on(["quarantine"])
