@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ class Outcome:
     release : dict
         The manifest of the release; empty where nothing was published.
     seconds : float
+    cpu_seconds : float
+        Of all its processes; what a machine that is busy otherwise does not add to.
     peak_mb : float
         The largest sum of the resident memory of all its processes, shared pages
         counted for each.
@@ -43,6 +46,7 @@ class Outcome:
     result: dict[str, Any]
     release: dict[str, Any]
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     own_peak_mb: float
     sanitizers: dict[str, tuple[float, float]]
@@ -70,7 +74,7 @@ def run(file: Path, *options: str) -> Outcome:
         store = Path(folder) / "store"
         words = ["run", str(file), "--store", str(store), "--json", *options]
         command = [sys.executable, "-c", COMMAND, *words]
-        began, started = time.time(), time.perf_counter()
+        began, started, cpu = time.time(), time.perf_counter(), _cpu_of_children()
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -87,6 +91,7 @@ def run(file: Path, *options: str) -> Outcome:
             result=result,
             release=json.loads(manifest.read_bytes()) if manifest else {},
             seconds=seconds,
+            cpu_seconds=_cpu_of_children() - cpu,
             peak_mb=watch.peak / 2**20,
             own_peak_mb=watch.largest / 2**20,
             sanitizers=_sanitizers(store, began),
@@ -101,6 +106,11 @@ def _sanitizers(store: Path, began: float) -> dict[str, tuple[float, float]]:
         end = marker.stat().st_mtime - began
         found[str(said["sanitizer"])] = (end - float(said["seconds"]), end)
     return found
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class _Watch(threading.Thread):

@@ -86,6 +86,7 @@ def _whole(title: str, outcomes: dict[int, Outcome]) -> Grid:
         [
             count,
             o.seconds,
+            o.cpu_seconds,
             round(o.peak_mb),
             round(o.own_peak_mb),
             1 - o.sanitizing / o.seconds,
@@ -95,8 +96,8 @@ def _whole(title: str, outcomes: dict[int, Outcome]) -> Grid:
         ]
         for count, o in outcomes.items()
     ]
-    columns = ["rows", "seconds", "memory MB", "largest process MB", "not sanitizers %"]
-    return Grid(title, [*columns, "quarantined %", "time x", "memory x"], rows)
+    columns = ["rows", "seconds", "CPU seconds", "memory MB", "largest process MB"]
+    return Grid(title, [*columns, "not sanitizers %", "quarantined %", "time x", "memory x"], rows)
 
 
 def _parts(outcomes: dict[int, Outcome]) -> Grid:
