@@ -77,6 +77,8 @@ class RowWriter:
     rows: int = 0
     shards: list[ParquetShard] = field(default_factory=list)
     _pending: list[pa.Table] = field(default_factory=list)
+    _waiting_rows: int = 0
+    _waiting_bytes: int = 0
     _missing: int = 0
     _digests: ShardWriter = field(init=False)
     _counters: list[ColumnCounter] = field(init=False)
@@ -91,9 +93,11 @@ class RowWriter:
             return
         files = pa.array(np.full(len(block.positions), file, dtype=np.int32))
         rows = pa.array(block.positions)
-        self._pending.append(block.table.append_column(FILE, files).append_column(ROW, rows))
-        while (rows_of_shard := self._due()) > 0:
-            self._flush(rows_of_shard)
+        self._wait(block.table.append_column(FILE, files).append_column(ROW, rows))
+        while self._waiting_rows >= self.shard_rows:
+            self._flush(self.shard_rows)
+        if self._waiting_bytes >= SHARD_BYTES:
+            self._flush(self._waiting_rows)
 
     def finish(self) -> tuple[ColumnProfile, ...]:
         """Write what is left, and give repeated rows ids of their own.
@@ -104,7 +108,7 @@ class RowWriter:
             If the id column repeats, or lacks a value.
         """
         if self._pending:
-            self._flush(sum(t.num_rows for t in self._pending))
+            self._flush(self._waiting_rows)
         self._digests.close()
         if self._missing:
             raise InputError(
@@ -120,23 +124,18 @@ class RowWriter:
             self._number(repeats)
         return tuple(counter.profile() for counter in self._counters)
 
-    def _due(self) -> int:
-        """How many of the rows that wait make a shard; 0 while they are too few."""
-        rows = size = 0
-        for table in self._pending:
-            rows += int(table.num_rows)
-            size += table.nbytes
-            if rows >= self.shard_rows:
-                return self.shard_rows
-            if size >= SHARD_BYTES:
-                return rows
-        return 0
+    def _wait(self, table: pa.Table) -> None:
+        self._pending.append(table)
+        self._waiting_rows += table.num_rows
+        self._waiting_bytes += table.nbytes
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._pending)
         rest = table.slice(rows)
         table = table.slice(0, rows).combine_chunks()
-        self._pending = [rest] if rest.num_rows else []
+        self._pending, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        if rest.num_rows:
+            self._wait(rest)
         data = table.select(self.columns.names)
         for counter in self._counters:
             counter.add(data.column(counter.name))

@@ -20,7 +20,7 @@ def surveyed(name: str, schema: pa.Schema) -> dict[str, Known]:
     checked_names(name, schema.names)
     for field in schema:
         _check_type(name, field.name, field.type, 0)
-    return {field.name: Known(field.type) for field in schema}
+    return {field.name: Known(_usual(field.type)) for field in schema}
 
 
 def aligned(name: str, table: pa.Table, schema: pa.Schema, row: int) -> Block:
@@ -31,6 +31,13 @@ def aligned(name: str, table: pa.Table, schema: pa.Schema, row: int) -> Block:
         _check_cells(name, field.name, column)
         columns.append(_cast(name, field, column))
     return Block(pa.table(columns, schema=schema), positions_of(row, table.num_rows))
+
+
+def _usual(kind: pa.DataType) -> pa.DataType:
+    """The usual layout of texts and bytes; too few of Arrow's functions know views."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _cast(name: str, field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
