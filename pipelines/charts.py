@@ -192,9 +192,10 @@ def _line(verdict: str, line: float, x: float, y: float, bottom: float) -> list[
     label, right = f"{verdict} above {figure(line)}", _WIDTH - _RIGHT
     if x > right:
         return [_text(right, y, f"{label} (beyond the right edge)", "e")]
-    x = max(x, _LEFT)
-    near_right = x > _LEFT + 0.6 * (right - _LEFT)
-    text = _text(x - 5, y, label, "e") if near_right else _text(x + 5, y, label, "s")
+    x, room = max(x, _LEFT), 8.5 * len(label)
+    # Labels point away from each other, so that neither is crossed by the other line.
+    leftwards = x > room if verdict == "review" else x + room > right
+    text = _text(x - 5, y, label, "e") if leftwards else _text(x + 5, y, label, "s")
     path = Markup('<path class="l" d="M{} {}V{}"/>').format(
         _number(x), _number(y - 10), _number(bottom)
     )
@@ -249,8 +250,8 @@ def _when(data: TimeBins, edge: int) -> str:
     if not data.dates:
         return f"{data.edges[edge]:.6g}"
     span, width = data.edges[-1] - data.edges[0], data.edges[1] - data.edges[0]
-    if width >= 86400 * 360:
-        return moment(data.edges[edge], "%Y")
+    if width >= 86400 * 28:
+        return moment(data.edges[edge], "%Y" if width >= 86400 * 360 else "%Y-%m")
     if width >= 86400:
         return moment(data.edges[edge])
     return moment(data.edges[edge], "%m-%d %H:%M" if span < 86400 * 300 else "%Y-%m-%d %H:%M")

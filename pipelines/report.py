@@ -131,9 +131,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "cut", "figure", "line_in_words", "probability", "share", "spelled")
+    names = (
+        "count",
+        "cut",
+        "figure",
+        "line_in_words",
+        "probability",
+        "sentence",
+        "share",
+        "spelled",
+    )
     environment.filters |= {name: getattr(report_text, name) for name in names}
-    environment.filters |= {"visible": report_text.visible, "prose": prose, "sentence": sentence}
+    environment.filters |= {"visible": report_text.visible, "prose": prose}
     drawn = (charts.histogram_chart, charts.meter, charts.share_bar, charts.time_chart)
     environment.globals |= {chart.__name__: chart for chart in drawn}
     return environment
@@ -151,9 +160,3 @@ def prose(text: str) -> Markup:
 
 def _plain(text: str) -> Markup:
     return report_text.visible(text) if text else Markup("")
-
-
-def sentence(text: str) -> str:
-    """Begin with a capital letter and end with a full stop."""
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -23,9 +23,10 @@ MOST_VALUES = 50_000
 _SAMPLE = 100_000
 _LARGEST = 1e150
 _DAY = 86400.0
-_NICE_SECONDS = [1.0, 60.0, 300.0, 900.0, 3600.0, 6 * 3600.0]
-_NICE_SECONDS += [_DAY * days for days in (1, 7, 30, 91)]
-_NICE_SECONDS += [_DAY * 365.25 * years for years in (1, 2, 5, 10, 50, 100, 1000, 10_000)]
+_SECONDS = (1.0, 60.0, 300.0, 900.0, 3600.0, 6 * 3600.0, _DAY, 7 * _DAY)
+_MONTHS = (1, 3, 12, 24, 60, 120, 600, 1200, 12_000)
+# Seconds up to which NumPy knows a calendar, and more.
+_CALENDAR = 1e13
 
 
 class ValueCounts:
@@ -154,9 +155,20 @@ def _time_edges(low: float, high: float, dates: bool, whole: bool) -> NDArray[np
     if span <= 0:
         return np.array([low, low + max(1.0, abs(low) * 1e-9)])
     width = span / TIME_BARS
+    if dates and width > _SECONDS[-1] and max(abs(low), abs(high)) < _CALENDAR:
+        return _month_edges(low, high)
     if dates:
-        width = next((w for w in _NICE_SECONDS if span / w <= TIME_BARS), width)
+        width = next((w for w in _SECONDS if w >= width), width)
     elif whole:
         width = float(np.ceil(width))
     first = np.floor(low / width) * width
     return np.asarray(first + width * np.arange(int(np.floor((high - first) / width)) + 2))
+
+
+def _month_edges(low: float, high: float) -> NDArray[np.float64]:
+    """Begin bins with months, quarters or years, and end after the last time."""
+    ends = np.array([low, high]).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    first, last = map(int, ends)
+    months = next((m for m in _MONTHS if (last - first) / m < TIME_BARS), _MONTHS[-1])
+    starts = np.arange(first // months, last // months + 2) * months
+    return starts.astype("datetime64[M]").astype("datetime64[s]").astype(np.float64)

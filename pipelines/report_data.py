@@ -288,7 +288,9 @@ def _flat(plan: Mapping[str, object], above: str = "") -> Iterator[tuple[Text, T
         key = f"{above}.{name}" if above else str(name)
         if isinstance(value, Mapping):
             yield from _flat(value, key)
+        elif value is None:
+            continue
         elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
             yield cut(key), cut(", ".join(map(str, value)) or "(none)", 1_000)
         else:
-            yield cut(key), cut("(not set)" if value is None else str(value), 1_000)
+            yield cut(key), cut(str(value), 1_000)

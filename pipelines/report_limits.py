@@ -58,11 +58,11 @@ def _trust(facts: RunFacts) -> Iterator[Limit]:
         return
     yield Limit(
         "No trusted rows: the weaker mode",
-        "Nobody vouched for any row, so every line was drawn on the data under suspicion. An "
-        "attacker who controls many rows moves these lines; the lines must be cautious to spare "
-        "clean rows; and attacks that look like ordinary rows are missed more often. A few hundred "
-        "rows that a person vouches for buy more than any change of settings: give them with "
-        "--trusted FILE, or as a true-or-false column.",
+        "Nobody vouched for any row, so every row was measured against the data under suspicion "
+        "itself. An attacker who controls many rows shifts that measure; the lines must be "
+        "cautious to spare clean rows; and attacks that look like ordinary rows are missed more "
+        "often. A few hundred rows that a person vouches for buy more than any change of settings: "
+        "give them with `--trusted FILE`, or as a true-or-false column.",
     )
 
 
@@ -76,9 +76,8 @@ def _not_run(facts: RunFacts) -> Iterator[Limit]:
 def _roles(facts: RunFacts) -> Iterator[Limit]:
     for role, unseen in _ABSENT.items():
         if role not in facts.roles.present:
-            give = (
-                "" if role == "features" else f" Name one with --{role} COLUMN where there is one."
-            )
+            where = f" If there is one, name it with `--{role} COLUMN`."
+            give = "" if role == "features" else where
             yield Limit(f"No column has the role {role}", f"Invisible to this run: {unseen}.{give}")
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.ingest import FILE, ROW
 from pipelines.report_facts import RunFacts
 from pipelines.report_scan import Candidate, take
-from pipelines.report_text import Text, cut, value_text, visible
+from pipelines.report_text import Text, cut, sentence, value_text, visible
 from pipelines.shards import shard_name
 from sanitizers.core.data import ROW_ID
 
@@ -199,9 +199,9 @@ def _sentence(
 ) -> str:
     stored = [r["message"] for r in reasons if r["sanitizer"] == name]
     if stored:
-        return str(stored[0])
+        return sentence(str(stored[0]))
     reason = facts.reasons.get(name)
-    return reason(score, hint) if reason else ""
+    return sentence(reason(score, hint)) if reason else ""
 
 
 def _within(

@@ -117,6 +117,13 @@ def _spelled(character: str, times: int) -> Markup:
     return Markup("<i>{}</i>").format(name if times == 1 else f"{name} ×{times:,}")
 
 
+def sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop."""
+    text = text.strip()
+    ended = not text or text.endswith((".", "!", "?"))
+    return text[:1].upper() + text[1:] + ("" if ended else ".")
+
+
 def count(number: int) -> str:
     """Write a count, for instance ``12,345``."""
     return f"{number:,}"

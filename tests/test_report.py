@@ -13,10 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.manifest import Counts
-from pipelines.report import MAX_BYTES, prose, render, sentence, write_report
+from pipelines.report import MAX_BYTES, prose, render, write_report
 from pipelines.report_data import gather
 from pipelines.report_facts import Previous, RunFacts, SanitizerCard
-from pipelines.report_text import Text, cut, line_in_words, probability, share, spelled, visible
+from pipelines.report_text import (
+    Text,
+    cut,
+    line_in_words,
+    probability,
+    sentence,
+    share,
+    spelled,
+    visible,
+)
 from sanitizers.core.data import Roles
 from tests.report_run import make_run
 
@@ -365,3 +374,4 @@ def test_small_words() -> None:
     )
     assert sentence("one thing") == "One thing."
     assert sentence("Two things!") == "Two things!"
+    assert sentence("") == ""

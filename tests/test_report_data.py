@@ -25,7 +25,7 @@ from pipelines.report_facts import RunFacts
 from pipelines.report_limits import limits
 from pipelines.report_rows import UNREADABLE_REASONS, worst_rows
 from pipelines.report_scan import WORST, Candidate, histogram, scan_scores, take
-from pipelines.report_text import Text, value_text, visible
+from pipelines.report_text import Text, moment, value_text, visible
 from pipelines.shards import shard_name
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import IntegrityError
@@ -169,7 +169,7 @@ def test_long_classes_are_cut(tmp_path: Path) -> None:
 def test_a_row_under_the_line_gets_a_sentence_of_its_sanitizer(facts: RunFacts) -> None:
     section = next(s for s in gather(facts).sections if s.name == "micro-votes")
     under = next(w for w in section.worst if w.score <= 0.9)
-    assert str(under.sentence.text).startswith(f"scores {under.score:.3g}, ")
+    assert str(under.sentence.text).startswith(f"Scores {under.score:.3g}, ")
     silent = gather(replace(facts, reasons={}))
     section = next(s for s in silent.sections if s.name == "micro-votes")
     assert section.worst[0].sentence.text == ""
@@ -273,6 +273,7 @@ def test_absurd_and_missing_times_do_not_flatten_the_others(tmp_path: Path) -> N
         (np.arange(2010.0, 2020.0), pa.int64(), 1.0),
         (np.arange(0.0, 40 * 86400, 3600), pa.timestamp("us"), 86400.0),
         (np.array([5.0, 5.0]), pa.float64(), 1.0),
+        (np.array([0.0, 1e15]), pa.timestamp("us"), 1e15 / 48),
     ],
 )
 def test_bins_over_time_are_readable(
@@ -282,6 +283,19 @@ def test_bins_over_time_are_readable(
     assert np.diff(edges) == pytest.approx(width)
     assert edges[0] <= values.min()
     assert edges[-1] > values.max()
+
+
+@pytest.mark.parametrize(
+    ("days", "first", "bars"),
+    [(365, "2023-03-01", 13), (365 * 10, "2023-01-01", 41), (365 * 40, "2023-01-01", 41)],
+)
+def test_bins_over_long_times_are_those_of_the_calendar(days: int, first: str, bars: int) -> None:
+    start = np.datetime64("2023-03-15").astype("datetime64[s]").astype(np.float64)
+    edges = TimeCounts(start + 86400 * np.arange(days + 1.0), pa.timestamp("us")).edges
+    assert len(edges) - 1 == bars
+    assert edges[0] == np.datetime64(first).astype("datetime64[s]").astype(np.float64)
+    assert edges[-2] <= start + 86400 * days < edges[-1]
+    assert all(moment(edge).endswith("-01") for edge in edges)
 
 
 def test_unreadable_rows_are_counted_by_reason(tmp_path: Path) -> None:
