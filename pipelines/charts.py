@@ -169,8 +169,8 @@ def time_chart(data: TimeBins, column: str) -> Markup:
             body.append(_bar("r", x, middle - low - over, width, over, title))
             body.append(_bar("k", x, bottom - tall, width, tall, title))
     body.append(_text(_LEFT - 6, base + 8, _short(max(rows)), "e"))
-    edges = range(0, len(rows) + 1)
-    body += _x_axis(_spaced([(_LEFT + i * step, _when(data, i)) for i in edges], 90), bottom)
+    starts = [(_LEFT + i * step, _when(data, i)) for i in range(len(rows))]
+    body += _x_axis(_spaced(starts, 90), bottom)
     return _svg(height, f"Verdicts over time, by the column {spelled(column)}", body)
 
 
