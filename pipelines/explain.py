@@ -89,7 +89,7 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """As lines for people, safe to print."""
-        place = f"file {self.file}, row {self.row}"
+        place = f"file {self.file}, row {self.row} (the first is 0)"
         release = f"release {self.version}" if self.version else "not published"
         out = [
             f"{self.dataset} {self.row_id}: {self.verdict}",
