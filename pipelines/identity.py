@@ -27,7 +27,7 @@ DIGEST_BYTES = 16
 #: Canonical bytes that are held at once, so that wide rows do not fill the memory.
 SLICE_BYTES = 32 * 2**20
 #: What the search for repeats may hold; beyond it DuckDB goes to disk.
-SEARCH_MEMORY = "192MB"
+SEARCH_MEMORY = "128MB"
 
 Bytes = NDArray[np.uint8]
 

@@ -117,6 +117,8 @@ class RowWriter:
                 expected="an id for every row",
                 do=_other_id(self.id_column),
             )
+        # The search has a memory of its own; what Arrow keeps for later is not needed now.
+        pa.default_memory_pool().release_unused()
         repeats = find_repeats(self._digests.path, self.work)
         if self.id_column is not None:
             self._refuse(repeats)
