@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from sanitizers.core.calibration import ModelNull, Null
 from sanitizers.core.data import Batch, Dataset
@@ -25,6 +26,11 @@ TRUSTED_LEAST = 100
 TRUSTED_WEIGHT = 3.0
 #: The smallest probability that is told from zero; scores end at its logarithm.
 _FLOOR = 1e-12
+#: Added to probabilities before their logarithm.
+_SMOOTH = 1e-4
+#: Where the logarithm of the temperature and the logit of the rate of flips may lie.
+_TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
+_COARSE = {"xatol": 0.01}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,10 @@ class Labels:
     probabilities at temperature T*, tells the noise of the labels (r) from the doubt of
     the models (T). The score of a row is ``-log10`` of its label's probability at
     temperature T: what the models would say of clean labels. From the same
-    probabilities comes the null: the scores that clean labels would have.
+    probabilities comes the null: the scores that clean labels would have. Models that
+    have learned the noise themselves leave r nearly open; of the values that the data do
+    not rule out (95 % profile likelihood) the largest is taken, since a line that asks
+    for few false finds is drawn afterwards.
 
     References
     ----------
@@ -80,7 +89,7 @@ class Labels:
         sample = data.sample(self.sample, "labels")
         classes = _classes(sample.labels)
         if len(classes) < 2 or not sample.X.shape[1]:
-            return LabelScorer((), (), 1.0, 0.0, None)
+            return LabelScorer((), ())
         trusted = data.trusted_rows
         if trusted is not None and not _useful(trusted, classes):
             trusted = None
@@ -88,7 +97,7 @@ class Labels:
         rows = sample.take(known)
         if trusted is not None:
             rows = rows.take(~self._contradicted(rows, trusted, classes))
-        fitted = LabelScorer(classes, self._fit_folds(rows, trusted, classes), 1.0, 0.0, None)
+        fitted = LabelScorer(classes, self._fit_folds(rows, trusted, classes))
         return _calibrate(fitted, sample.take(known), trusted)
 
     def _fit_folds(
@@ -161,9 +170,9 @@ class LabelScorer:
 
     classes: tuple[str, ...]
     folds: tuple[tuple[Any, ...], ...] = field(repr=False)
-    temperature: float
-    flip_rate: float
-    null: Null | None
+    temperature: float = 1.0
+    flip_rate: float = 0.0
+    null: Null | None = None
 
     def probabilities(self, batch: Batch) -> NDArray[np.float64]:
         """Out-of-fold class probabilities before calibration, shape (n, classes)."""
@@ -196,7 +205,7 @@ class LabelScorer:
 
 def sharpen(P: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Class probabilities at another temperature: ``P**(1/T)``, normalised, shape (n, k)."""
-    logs = np.log(P + 1e-4) / temperature
+    logs = np.log(P + _SMOOTH) / temperature
     logs -= logs.max(axis=1, keepdims=True)
     powers = np.exp(logs)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
@@ -218,22 +227,33 @@ def fit_mixture(P: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, fl
     Returns
     -------
     (float, float)
-        T and r.
+        T and r at the upper end of the 95 % profile likelihood interval of r.
     """
-    rows, others = np.arange(len(y)), P.shape[1] - 1
+    logs, others = np.log(P + _SMOOTH), P.shape[1] - 1
+    logs -= logs.max(axis=1, keepdims=True)
+    own = logs[np.arange(len(y)), y]
 
-    def loss(v: NDArray[np.float64]) -> float:
-        rate = 1 / (1 + np.exp(-v[1]))
-        given = sharpen(P, float(np.exp(v[0])))[rows, y]
-        mixed = (1 - rate) * given + rate * (1 - given) / others
-        return float(-np.log(mixed + _FLOOR).mean())
+    def profile(logit: float) -> tuple[float, float]:
+        """The best log-temperature for a rate of flips, and its negative log-likelihood."""
+        rate = expit(logit)
 
-    # Two hills are common: noisy labels under sure models, clean labels under unsure ones.
-    starts = [(t, r) for t in (0.0, -0.7) for r in (-2.0, -4.0)]
-    options = {"maxiter": 200, "xatol": 1e-3, "fatol": 1e-6}
-    found = [minimize(loss, start, method="Nelder-Mead", options=options) for start in starts]
-    best = min(found, key=lambda f: float(f.fun))
-    return float(np.exp(best.x[0])), float(1 / (1 + np.exp(-best.x[1])))
+        def loss(v: float) -> float:
+            t = np.exp(-v)
+            given = np.exp(own * t) / np.exp(logs * t).sum(axis=1)
+            mixed = (1 - rate) * given + rate * (1 - given) / others
+            return float(-np.log(mixed + _FLOOR).sum())
+
+        found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
+        return float(found.fun), float(found.x)
+
+    best = minimize_scalar(
+        lambda v: profile(v)[0], bounds=_RATES, method="bounded", options=_COARSE
+    )
+    low, high, most = float(best.x), _RATES[1], float(best.fun) + 1.92
+    while high - low > 0.05:
+        middle = (low + high) / 2
+        low, high = (middle, high) if profile(middle)[0] <= most else (low, middle)
+    return float(np.exp(profile(low)[1])), float(expit(low))
 
 
 def label_null(P: NDArray[np.float64]) -> ModelNull:
@@ -245,7 +265,7 @@ def label_null(P: NDArray[np.float64]) -> ModelNull:
     # The share at or above the grid point below a score: never too small a p-value.
     at = np.searchsorted(surprise[order], grid, side="left")
     padded = np.append(survival, 0.0)
-    return ModelNull(grid, np.maximum(padded[at], _FLOOR))
+    return ModelNull(grid, np.clip(padded[at], _FLOOR, 1.0))
 
 
 def _calibrate(fitted: LabelScorer, sample: Batch, trusted: Batch | None) -> LabelScorer:
@@ -253,13 +273,13 @@ def _calibrate(fitted: LabelScorer, sample: Batch, trusted: Batch | None) -> Lab
     y = _codes(sample.labels, fitted.classes)
     known = np.isfinite(P).all(axis=1)
     if not known.any():
-        return LabelScorer((), (), 1.0, 0.0, None)
+        return LabelScorer((), ())
     temperature, rate = fit_mixture(P[known], y[known])
     if trusted is not None:
         # Trusted labels carry no noise, so they tell the temperature alone.
         trusted_y = _codes(trusted.labels, fitted.classes)
-        TP = fitted.probabilities(trusted)
-        temperature, _ = fit_mixture(TP[trusted_y >= 0], trusted_y[trusted_y >= 0])
+        vouched = fitted.probabilities(trusted)[trusted_y >= 0]
+        temperature, _ = fit_mixture(vouched, trusted_y[trusted_y >= 0])
     null = label_null(sharpen(P[known], temperature))
     return LabelScorer(fitted.classes, fitted.folds, temperature, rate, null)
 

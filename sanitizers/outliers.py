@@ -17,9 +17,8 @@ from sanitizers.core.kernels import robust_scale
 
 #: Settings with which we differ from PyOD's own defaults.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    # The mean over the neighbours is steadier than the distance to the last of them;
-    # brute force beats trees beyond a few dimensions.
-    "KNN": {"n_neighbors": 5, "method": "mean", "algorithm": "brute"},
+    # The mean over the neighbours is steadier than the distance to the last of them.
+    "KNN": {"n_neighbors": 5, "method": "mean"},
     "IForest": {"n_estimators": 100, "max_samples": 256, "random_state": 0},
 }
 #: Detectors by name: the module of PyOD where it is not the name in lower case.
@@ -99,7 +98,7 @@ class Outliers:
         return OutlierScorer((self._fit_views(trusted.X),), scales, null)
 
     def _fit_views(self, rows: NDArray[np.float32]) -> tuple[Any, ...]:
-        if len(rows) < 10:
+        if len(rows) < 10 or not rows.shape[1]:
             return tuple(None for _ in self.detectors)
         fitted = []
         for name in self.detectors:

@@ -143,11 +143,13 @@ def _fit_numbers(name: str, values: NDArray[np.float64]) -> NumberColumn | str:
         return "every value is missing"
     missing = len(known) < len(values)
     centre = float(np.median(known))
-    low, high = np.quantile(known, [0.001, 0.999])
-    scale = float(np.std(np.clip(known, low, high)))
-    if not np.isfinite(scale) or scale <= 1e-12 * max(abs(centre), 1e-300):
-        scale = float(np.std(known))
-    if not np.isfinite(scale) or scale == 0.0:
+    # In units of the largest value, since squares of hostile values overflow.
+    unit = float(np.abs(known).max()) or 1.0
+    low, high = np.quantile(known / unit, [0.001, 0.999])
+    scale = float(np.std(np.clip(known / unit, low, high))) * unit
+    if scale <= 1e-12 * abs(centre):
+        scale = float(np.std(known / unit)) * unit
+    if scale == 0.0:
         if not missing:
             return "every value is the same"
         scale = 1.0

@@ -1,0 +1,296 @@
+"""The laws that every sanitizer obeys, for authors of their own.
+
+In a test suite::
+
+    @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+    def test_law(law):
+        law(MySanitizer(), my_threat)
+
+A threat is a function of a seed that returns a poisoned dataset and the truth: which of
+its rows a good sanitizer scores highest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sanitizers.core.data import ROW_ID, Dataset, MemoryShard, Roles
+from sanitizers.core.evidence import examine_batch
+from sanitizers.core.policy import Policy, ScoreSummary, draw
+from sanitizers.core.sanitizer import Sanitizer
+
+#: Makes a poisoned dataset from a seed, and says which rows are poison, shape (n,).
+Threat = Callable[[int], tuple[Dataset, NDArray[np.bool_]]]
+
+#: The roles of `clean_data`.
+ROLES = Roles(
+    label="label",
+    time="day",
+    source="source",
+    features=("a", "b", "c", "d", "e", "f", "colour", "member", "since"),
+)
+
+
+def clean_data(seed: int, rows: int = 800) -> pa.Table:
+    """Make a clean table with every kind of column, missing values among them.
+
+    Parameters
+    ----------
+    seed : int
+    rows : int
+    """
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, rows)
+    centres = np.random.default_rng(0).normal(0, 2.5, (3, 6))
+    numbers = centres[group] + rng.normal(size=(rows, 6))
+    numbers[rng.random((rows, 6)) < 0.01] = np.nan
+    columns = {name: pa.array(numbers[:, i], from_pandas=True) for i, name in enumerate("abcdef")}
+    columns["colour"] = pa.array(rng.choice(["red", "green", "blue"], rows))
+    columns["member"] = pa.array(rng.random(rows) < 0.5)
+    columns["since"] = pa.array(rng.integers(0, 10**9, rows) * 10**6, pa.timestamp("us"))
+    columns["label"] = pa.array(np.array(["x", "y", "z"])[group])
+    columns["day"] = pa.array(np.arange(rows) // 7)
+    columns["source"] = pa.array(rng.choice(["s1", "s2", "s3", "s4", "s5"], rows))
+    return pa.table(columns)
+
+
+def scattered_rows(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Rows that resemble nothing: 2 % of them, far out in every number."""
+    table, bad = _marked(seed, 0.02)
+    rng = np.random.default_rng(seed)
+    for name in "abcdef":
+        table = _overwrite(table, name, bad, rng.normal(0, 12, bad.sum()))
+    return Dataset.from_table(table, ROLES), bad
+
+
+def cluster_in_slices(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """A tight cluster among the clean rows, in a tenth of the time only."""
+    table, _ = _marked(seed, 0.0, rows=3000)
+    rng = np.random.default_rng(seed)
+    period = np.zeros(len(table), dtype=bool)
+    start = int(rng.integers(0, 2600))
+    period[start : start + 300] = True
+    bad = period & (rng.random(len(table)) < 0.5)
+    for name in "abcdef":
+        table = _overwrite(table, name, bad, rng.normal(1.0, 0.1, bad.sum()))
+    return Dataset.from_table(table, dataclasses.replace(ROLES, source=None)), bad
+
+
+def flipped_labels(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Five per cent of the labels replaced by another class."""
+    table, bad = _marked(seed, 0.05)
+    classes = np.array(["x", "y", "z"])
+    codes = np.searchsorted(classes, np.asarray(table.column("label").to_pylist()))
+    moved = (codes + np.random.default_rng(seed).integers(1, 3, len(codes))) % 3
+    labels = np.where(bad, classes[moved], classes[codes])
+    table = table.set_column(table.column_names.index("label"), "label", pa.array(labels))
+    return Dataset.from_table(table, ROLES), bad
+
+
+#: The threat that each sanitizer of the product is made for.
+THREATS: Mapping[str, Threat] = {
+    "outliers": scattered_rows,
+    "micro-votes": scattered_rows,
+    "micro-concentration": cluster_in_slices,
+    "labels": flipped_labels,
+}
+
+
+def law_frozen(recipe: Sanitizer, threat: Threat) -> None:
+    """A recipe is a frozen value: equal settings are equal, and nothing can be set."""
+    assert dataclasses.is_dataclass(recipe)
+    assert dataclasses.replace(recipe) == recipe
+    assert hash(dataclasses.replace(recipe)) == hash(recipe)
+    assert recipe.name
+    assert recipe.needs
+    assert type(recipe).__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert not hasattr(recipe, "score"), "a recipe cannot score"
+
+
+def law_promise(recipe: Sanitizer, threat: Threat) -> None:
+    """Scores are floats, one per row, finite or NaN; p-values are shares and fall with scores."""
+    data, _ = threat(0)
+    scorer = recipe.fit(data)
+    assert not hasattr(scorer, "fit"), "a scorer cannot be fitted again"
+    for batch in data.batches():
+        evidence = examine_batch(recipe.name, scorer, batch)
+        assert evidence.column(ROW_ID).equals(batch.row_ids)
+        scores, p = _floats(evidence, "score"), _floats(evidence, "p_value")
+        known = ~np.isnan(p)
+        assert np.all((p[known] >= 0) & (p[known] <= 1))
+        order = np.argsort(scores[known], kind="stable")
+        assert np.all(np.diff(p[known][order]) <= 1e-12)
+        for score, hint in list(zip(scores, scorer.hint(batch), strict=True))[:20]:
+            assert np.isnan(score) or len(recipe.reason(float(score), hint)) > 10
+
+
+def law_sharding(recipe: Sanitizer, threat: Threat) -> None:
+    """The same scores whatever the shards, down to one row each."""
+    data, _ = threat(1)
+    whole = _scores(recipe, data)
+    for size in (97, 333):
+        assert _same(whole, _scores(recipe, _resharded(data, size)))
+    table = data.shards[0].read()
+    scorer = recipe.fit(data)
+    for row in (0, 17, len(table) - 1):
+        single = float(scorer.score(data.batch(table.slice(row, 1)))[0])
+        assert _same({"": whole[table.column(ROW_ID)[row].as_py()]}, {"": single})
+
+
+def law_order(recipe: Sanitizer, threat: Threat) -> None:
+    """The same scores whatever the order in which rows arrive."""
+    data, _ = threat(2)
+    table = data.shards[0].read()
+    shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(table))))
+    assert _same(
+        _scores(recipe, data),
+        _scores(recipe, dataclasses.replace(data, shards=(MemoryShard(shuffled),))),
+    )
+
+
+def law_purity(recipe: Sanitizer, threat: Threat) -> None:
+    """Fitting and scoring change nothing, and a second time gives the same."""
+    data, _ = threat(3)
+    before = data.shards[0].read()
+    settings = dataclasses.asdict(recipe)  # type: ignore[call-overload]
+    first = _scores(recipe, data)
+    scorer = recipe.fit(data)
+    batch = next(data.batches())
+    once, again = scorer.score(batch), scorer.score(batch)
+    assert np.array_equal(once, again, equal_nan=True)
+    assert _same(first, _scores(recipe, data))
+    assert data.shards[0].read().equals(before)
+    assert dataclasses.asdict(recipe) == settings  # type: ignore[call-overload]
+
+
+def law_calm(recipe: Sanitizer, threat: Threat) -> None:
+    """On clean data the default policy quarantines at most 1 % of the rows."""
+    lost = []
+    for seed in range(3):
+        data = Dataset.from_table(clean_data(seed, 1500), ROLES)
+        lost.append(_quarantined(recipe, data).mean())
+    assert np.mean(lost) <= 0.01, f"{np.mean(lost):.2%} of clean rows quarantined"
+
+
+def law_purpose(recipe: Sanitizer, threat: Threat) -> None:
+    """On its own threat a sanitizer ranks poison above clean rows, and finds most of it."""
+    data, bad = threat(4)
+    scores = np.array(list(_scores(recipe, data).values()))
+    judged = ~np.isnan(scores)
+    assert judged[bad].mean() > 0.9
+    ranks = np.argsort(np.argsort(scores[judged]))
+    positives = bad[judged]
+    n_bad, n_good = positives.sum(), (~positives).sum()
+    auroc = (ranks[positives].sum() - n_bad * (n_bad - 1) / 2) / (n_bad * n_good)
+    assert auroc > 0.9, f"area under the ROC curve is {auroc:.2f}"
+    found = _quarantined(recipe, data)
+    assert found[bad].mean() > 0.5, f"finds {found[bad].mean():.0%} of its own threat"
+    assert found[~bad].mean() <= 0.01, f"loses {found[~bad].mean():.2%} of the clean rows"
+
+
+def law_abstention(recipe: Sanitizer, threat: Threat) -> None:
+    """Data that cannot be judged are abstained from, not judged and not refused."""
+    for table in _hopeless():
+        data = Dataset.from_table(table, ROLES)
+        scorer = recipe.fit(data)
+        for batch in data.batches():
+            examine_batch(recipe.name, scorer, batch)
+    table = clean_data(5, 1500)
+    for role in recipe.needs - {"features"}:
+        named = role.split("|")
+        blank = table
+        for part in named:
+            column = str(getattr(ROLES, part))
+            blank = _overwrite(blank, column, np.arange(len(table)) < 10, None)
+        data = Dataset.from_table(blank, ROLES)
+        scores = list(_scores(recipe, data).values())
+        assert np.isnan(scores[:10]).all(), f"judged a row without {role}"
+        assert not np.isnan(scores[10:]).all()
+
+
+#: Every law. A sanitizer that breaks one does not enter the catalog.
+LAWS: tuple[Callable[[Sanitizer, Threat], None], ...] = (
+    law_frozen,
+    law_promise,
+    law_sharding,
+    law_order,
+    law_purity,
+    law_calm,
+    law_purpose,
+    law_abstention,
+)
+
+
+def _hopeless() -> Iterator[pa.Table]:
+    table = clean_data(6, 300)
+    yield table.slice(0, 1)
+    yield table.slice(0, 5)
+    alike = {n: pa.array([1.0] * 300) for n in "abcdef"}
+    alike |= {"colour": pa.nulls(300, pa.string()), "member": pa.nulls(300, pa.bool_())}
+    alike |= {"since": pa.nulls(300, pa.timestamp("us"))}
+    yield pa.table(alike | {n: table.column(n) for n in ("label", "day", "source")})
+    for column in ("label", "day", "source"):
+        yield _overwrite(table, column, np.ones(300, dtype=bool), None)
+    hostile = np.tile([1e308, -1e308, np.inf, -np.inf, np.nan, 0.0], 50)
+    yield table.set_column(0, "a", pa.array(hostile))
+
+
+def _marked(seed: int, share: float, rows: int = 1200) -> tuple[pa.Table, NDArray[np.bool_]]:
+    table = clean_data(seed, rows)
+    bad = np.random.default_rng(seed + 1000).random(rows) < share
+    return table, bad
+
+
+def _overwrite(
+    table: pa.Table, name: str, rows: NDArray[np.bool_], values: NDArray[np.float64] | None
+) -> pa.Table:
+    column = table.column(name)
+    old = column.to_pylist()
+    fresh = [None] * int(rows.sum()) if values is None else values.tolist()
+    for row, value in zip(np.flatnonzero(rows), fresh, strict=True):
+        old[row] = value
+    place = table.column_names.index(name)
+    return table.set_column(place, name, pa.array(old, type=column.type))
+
+
+def _resharded(data: Dataset, size: int) -> Dataset:
+    table = data.shards[0].read()
+    parts = [MemoryShard(table.slice(at, size)) for at in range(0, len(table), size)]
+    return dataclasses.replace(data, shards=tuple(parts))
+
+
+def _scores(recipe: Sanitizer, data: Dataset) -> dict[str, float]:
+    scorer = recipe.fit(data)
+    found: dict[str, float] = {}
+    for batch in data.batches():
+        found.update(zip(batch.row_ids.to_pylist(), scorer.score(batch).tolist(), strict=True))
+    return found
+
+
+def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    a = np.array(list(one.values()))
+    b = np.array([other[row] for row in one])
+    return len(one) == len(other) and bool(np.allclose(a, b, rtol=0, atol=1e-9, equal_nan=True))
+
+
+def _quarantined(recipe: Sanitizer, data: Dataset) -> NDArray[np.bool_]:
+    scorer = recipe.fit(data)
+    summary = ScoreSummary(data.rows)
+    scores = []
+    for batch in data.batches():
+        evidence = examine_batch(recipe.name, scorer, batch)
+        scores.append(_floats(evidence, "score"))
+        summary.add(scores[-1], _floats(evidence, "p_value"), batch.keys)
+    rule = Policy().rule(recipe.name, trusted=data.trusted_rows is not None)
+    line = draw(recipe.name, rule, summary).quarantine
+    return np.concatenate(scores) > (np.inf if line is None else line)
+
+
+def _floats(table: pa.Table, column: str) -> NDArray[np.float64]:
+    values = table.column(column).to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float64)

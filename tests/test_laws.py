@@ -1,0 +1,21 @@
+"""Every sanitizer of the catalog obeys every law; none is left out by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sanitizers.catalog import SANITIZERS, sanitizer
+from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.testing import LAWS, THREATS, Threat
+
+
+@pytest.mark.parametrize("name", SANITIZERS)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_law(law: Callable[[Sanitizer, Threat], None], name: str) -> None:
+    law(sanitizer(name), THREATS[name])
+
+
+def test_every_sanitizer_has_a_threat() -> None:
+    assert set(THREATS) == set(SANITIZERS)
