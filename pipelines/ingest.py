@@ -194,8 +194,10 @@ def ingest(
     paths = _find(source)
     before = _stamps(paths)
     digests = digest_sources(paths)
+    names = names_of(paths)
     wanted = {
         "format": FORMAT,
+        "names": names,
         "digest": hashlib.sha256("".join(sha for sha, _ in digests).encode()).hexdigest(),
         "salt_digest": salt_digest(salt),
         "shard_rows": shard_rows,
@@ -205,7 +207,7 @@ def ingest(
         progress.note(f"the input is unchanged: {done.rows:,} rows are there already")
         return done
     with _workspace(folder) as new, progress.stage("ingest") as stage:
-        sources = [identify(*p) for p in zip(paths, names_of(paths), strict=True)]
+        sources = [identify(*p) for p in zip(paths, names, strict=True)]
         files = [Input(s, *d) for s, d in zip(sources, digests, strict=True)]
         fields = _read(files, new, id_column, salt, shard_rows, stage)
         if _stamps(paths) != before:

@@ -149,7 +149,15 @@ class RowWriter:
             digests = text_digests(ids)
         self._digests.write(digest_table(digests))
         path = self.folder / shard_name(len(self.shards))
-        self.shards.append(write_shard(path, self._whole(table, ids)))
+        try:
+            self.shards.append(write_shard(path, self._whole(table, ids)))
+        except pa.ArrowInvalid as error:
+            line = str(error).splitlines()[0]
+            raise InputError(
+                f"Parquet cannot keep a value among rows {self.rows:,} to "
+                f"{self.rows + rows - 1:,} of the input: {line}",
+                do="write the column as another type",
+            ) from None
         self.rows += rows
         self.stage.advance(rows)
 

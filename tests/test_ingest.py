@@ -357,6 +357,40 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path, case: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("ending", ["arrow", "arrows", "feather", "parquet", "jsonl", "csv"])
+def test_damaged_files_are_read_or_refused(tmp_path: Path, ending: str) -> None:
+    path = write(simple(), tmp_path / f"t.{ending}")
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        data = bytearray(good)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        path.write_bytes(bytes(data))
+        try:
+            said = str(ingest(path, tmp_path / "out", salt=SALT).rows)
+        except InputError as error:
+            said = str(error)
+        assert said
+        assert "\n" not in said
+
+
+def test_names_that_no_tool_can_write_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"a\\u0000b": 1}')
+    with pytest.raises(InputError, match="without a NUL"):
+        ingest(tmp_path / "t.jsonl", tmp_path / "out", salt=SALT)
+    path = write(simple(), tmp_path / "t.arrow")
+    path.write_bytes(path.read_bytes().replace(b"flag", b"fl\xffg"))
+    with pytest.raises(InputError, match="cannot be read as Arrow"):
+        ingest(path, tmp_path / "out", salt=SALT)
+
+
+def test_values_that_parquet_cannot_keep_are_told(tmp_path: Path) -> None:
+    table = pa.table({"t": pa.array([2**62], pa.timestamp("s"))})
+    with pytest.raises(InputError, match="Parquet cannot keep a value"):
+        ingest(write(table, tmp_path / "t.arrow"), tmp_path / "out", salt=SALT)
+
+
 def test_types_that_conflict_are_told(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write(pa.table({"v": [1]}), tmp_path / "in" / "a.parquet")
@@ -411,6 +445,9 @@ def test_the_same_input_is_not_read_twice(tmp_path: Path, monkeypatch: pytest.Mo
     again = ingest(path, tmp_path / "out", salt=SALT)
     assert again.rows == first.rows + 1
     assert again.digest != first.digest
+    renamed = ingest(path.rename(tmp_path / "u.csv"), tmp_path / "out", salt=SALT)
+    assert renamed.files[0].path == "u.csv"
+    path = tmp_path / "u.csv"
     keys = rows_of(again)[ROW_KEY]
     other = ingest(path, tmp_path / "out", salt=b"t" * 32)
     assert not rows_of(other)[ROW_KEY].equals(keys)

@@ -221,7 +221,14 @@ def _column(values: NDArray[np.generic]) -> pa.Array:
 def _reading(name: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, pa.ArrowException) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        ValueError,
+        EOFError,
+        pa.ArrowException,
+    ) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{name} cannot be read as NPZ: {line}", do="write it again") from None
     except (NotImplementedError, RuntimeError) as error:

@@ -15,6 +15,8 @@ from sanitizers.core.errors import InputError
 
 #: Columns of a dataset. Beyond it a file is more likely hostile, or transposed, than a table.
 MAX_COLUMNS = 10_000
+#: Characters of the name of a column. Names are written in every message and report.
+MAX_NAME = 1_000
 #: Bytes of one line or record. A line is held in memory whole, so it must have an end.
 MAX_LINE = 16 * 2**20
 #: Bytes that are kept of a line beyond the limit.
@@ -132,6 +134,11 @@ def checked_names(file: str, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{file} has {len(names):,} columns", expected=f"at most {MAX_COLUMNS:,}")
     for name, count in Counter(names).items():
+        if "\0" in name or len(name) > MAX_NAME:
+            raise InputError(
+                f"{file} has a column called {name[:40]!r} ({len(name):,} characters)",
+                expected=f"names of at most {MAX_NAME:,} characters, without a NUL",
+            )
         if count > 1:
             raise InputError(
                 f"{file} has {count} columns called {name!r}", do="give each a name of its own"

@@ -116,7 +116,7 @@ def _batches(
 def _reading(name: str, what: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
             f"{name} cannot be read as {what}: {line}", do="download or write it again"

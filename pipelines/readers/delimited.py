@@ -138,7 +138,7 @@ def header(name: str, head: bytes, delimiter: str) -> tuple[str, ...]:
         raise InputError(f"{name} has no header", expected="a first line that names the columns")
     if _looks_like_data(cells):
         raise InputError(
-            f"the first line of {name} looks like data: {', '.join(cells[:4])}",
+            f"the first line of {name} looks like data: {', '.join(map(repr, cells[:4]))}",
             expected="a first line that names the columns",
         )
     return checked_names(name, [cell or f"Unnamed: {i}" for i, cell in enumerate(cells)])

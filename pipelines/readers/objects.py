@@ -16,6 +16,7 @@ from pipelines.readers.blocks import (
     MAX_LINE,
     Block,
     Unreadable,
+    checked_names,
     raw_text,
     too_long,
 )
@@ -67,6 +68,8 @@ class ObjectsReader:
                     f"the objects of {self.source.name} have more than {MAX_COLUMNS:,} keys",
                     expected="the same few keys in each",
                 )
+        # No object at all is for the caller to tell: it knows what the lines were instead.
+        checked_names(self.source.name, tuple(guesses) or ("none",))
         return guesses
 
     def read(self, schema: pa.Schema) -> Iterator[Block]:
