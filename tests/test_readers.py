@@ -199,6 +199,18 @@ def test_delimiters_are_found(delimiter: str) -> None:
     assert sniff_delimiter(head) == delimiter
 
 
+@pytest.mark.parametrize("size", [20, 1000])
+def test_quotes_in_tsv_are_characters_where_no_writer_quoted(tmp_path: Path, size: int) -> None:
+    lines = ['ham\t"Hi" she said', 'spam\t"open', "ham\tplain", 'ham\t"closed"', "ham", 'x\t"']
+    with block_bytes(size):
+        table, positions, bad = read_text(tmp_path, "kind\ttext\n" + "\n".join(lines), "t.tsv")
+    assert table["text"].to_pylist() == ['"Hi" she said', '"open', "plain", '"closed"', '"']
+    assert positions == [0, 1, 2, 3, 5]
+    assert [(u.row, u.raw) for u in bad] == [(4, "ham")]
+    quoted = 'kind\ttext\nham\t"a\tb\nc ""d"""\n'
+    assert read_text(tmp_path, quoted, "q.tsv")[0]["text"].to_pylist() == ['a\tb\nc "d"']
+
+
 def test_unnamed_columns_are_called_by_their_place(tmp_path: Path) -> None:
     table, _, _ = read_text(tmp_path, ",a,\n0,1,2\n")
     assert table.column_names == ["Unnamed: 0", "a", "Unnamed: 2"]

@@ -67,12 +67,12 @@ class DelimitedReader:
     source: Source
 
     @cached_property
-    def _head(self) -> tuple[str, tuple[str, ...]]:
-        """The delimiter and the names of the columns."""
+    def _head(self) -> tuple[CsvRecords, tuple[str, ...]]:
+        """How records are cut, and the names of the columns."""
         with open_bytes(self.source) as stream:
             head = stream.read(_HEAD).removeprefix(_BOM)
-        delimiter = sniff_delimiter(head)
-        return delimiter, header(self.source.name, head, delimiter)
+        records = sniff(head)
+        return records, header(self.source.name, head, records)
 
     def survey(self) -> dict[str, TextGuess]:
         """Look at every value."""
@@ -85,13 +85,11 @@ class DelimitedReader:
 
     def read(self, schema: pa.Schema) -> Iterator[Block]:
         """Read every row with the types of `schema`."""
-        records = CsvRecords(self._head[0].encode())
         for texts in self._texts():
-            yield _typed(texts, schema, records)
+            yield _typed(texts, schema, self._head[0])
 
     def _texts(self) -> Iterator[_Texts]:
-        delimiter, names = self._head
-        records = CsvRecords(delimiter.encode())
+        records, names = self._head
         with open_bytes(self.source) as stream:
             _, start = records.first(stream.read(_HEAD).removeprefix(_BOM))
             row = 0
@@ -116,7 +114,20 @@ def sniff_delimiter(head: bytes) -> str:
     return _DELIMITERS[best] if scores[best][0] else ","
 
 
-def header(name: str, head: bytes, delimiter: str) -> tuple[str, ...]:
+def sniff(head: bytes) -> CsvRecords:
+    """How the records of a file are cut, judged by its start.
+
+    TSV is often written without quoting, and then a quote at the start of a text would
+    swallow the rows up to the next one. So in TSV quotes are characters like others as
+    soon as one stands where a writer that quotes would put none.
+    """
+    delimiter = sniff_delimiter(head).encode()
+    whole = head[: head.rfind(b"\n") + 1] or head
+    quoting = delimiter != b"\t" or CsvRecords(delimiter).well_quoted(whole)
+    return CsvRecords(delimiter, quoting)
+
+
+def header(name: str, head: bytes, records: CsvRecords) -> tuple[str, ...]:
     """The names of the columns, from the first record of a file.
 
     Raises
@@ -124,14 +135,14 @@ def header(name: str, head: bytes, delimiter: str) -> tuple[str, ...]:
     InputError
         If there is none, or names repeat, or it looks like data.
     """
-    first, rest = CsvRecords(delimiter.encode()).first(head)
+    first, rest = records.first(head)
     if not rest and len(head) >= _HEAD - len(_BOM):
         raise InputError(
             f"the header of {name} has no end within {_HEAD // 2**20} MiB",
             expected="a first line that names the columns",
         )
     try:
-        cells = next(_rows([first.decode()], delimiter), [])
+        cells = next(_rows([first.decode()], records.delimiter.decode(), records.quoting), [])
     except UnicodeDecodeError:
         raise InputError(f"the header of {name} is not UTF-8", do="save it as UTF-8") from None
     if not cells:
@@ -155,9 +166,13 @@ def _looks_like_data(cells: list[str]) -> bool:
     return any(a >= b for a, b in pairwise(numbers))
 
 
-def _rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+def _rows(lines: list[str], delimiter: str, quoting: bool = True) -> Iterator[list[str]]:
+    text = io.StringIO("\n".join(lines), newline="")
     try:
-        yield from csv.reader(io.StringIO("\n".join(lines), newline=""), delimiter=delimiter)
+        if quoting:
+            yield from csv.reader(text, delimiter=delimiter)
+        else:
+            yield from csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     except csv.Error:
         return
 
@@ -173,7 +188,7 @@ def _lost(block: Lost, names: tuple[str, ...], row: int) -> _Texts:
 
 def _parse(block: bytes, names: tuple[str, ...], records: CsvRecords, row: int) -> _Texts:
     try:
-        table = _parse_fast(block, names, records.delimiter, _CHUNK)
+        table = _parse_fast(block, names, records, _CHUNK)
     except pa.ArrowInvalid:
         return _parse_carefully(block, names, records, row)
     end = row + table.num_rows
@@ -181,7 +196,7 @@ def _parse(block: bytes, names: tuple[str, ...], records: CsvRecords, row: int) 
 
 
 def _parse_fast(
-    block: bytes, names: tuple[str, ...], delimiter: bytes, chunk: int, skip: object = None
+    block: bytes, names: tuple[str, ...], records: CsvRecords, chunk: int, skip: object = None
 ) -> pa.Table:
     """Parse whole records; raises pa.ArrowInvalid where one is wrong and `skip` is None."""
     if block.startswith(_BOM):
@@ -195,8 +210,9 @@ def _parse_fast(
             use_threads=skip is None,
         ),
         parse_options=pacsv.ParseOptions(
-            delimiter=delimiter.decode(),
-            newlines_in_values=b'"' in block,
+            delimiter=records.delimiter.decode(),
+            quote_char='"' if records.quoting else False,
+            newlines_in_values=records.quoting and b'"' in block,
             invalid_row_handler=skip,
         ),
         convert_options=pacsv.ConvertOptions(
@@ -223,7 +239,7 @@ def _parse_carefully(block: bytes, names: tuple[str, ...], cutter: CsvRecords, r
     table = _no_rows(names)
     if good:
         text = b"".join(records[i] + b"\n" for i in good)
-        table = _parse_fast(text, names, cutter.delimiter, len(text) + 1, skip)
+        table = _parse_fast(text, names, cutter, len(text) + 1, skip)
     reasons |= ragged
     kept = np.array([i for i in good if i not in reasons], dtype=np.int64)
     _same_count(table, len(kept), row)

@@ -54,15 +54,22 @@ class CsvRecords:
     """CSV records: a line end within quotes does not end them.
 
     A quote opens a quoted value at the start of a value only, as all CSV parsers have it.
+
+    Parameters
+    ----------
+    delimiter : bytes
+    quoting : bool
+        False where quotes are characters like others.
     """
 
     delimiter: bytes
+    quoting: bool = True
 
     def end(self, text: bytes) -> int:
-        if b'"' not in text:
+        if not self.quoting or b'"' not in text:
             return text.rfind(b"\n") + 1
         quotes = np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"'))
-        if not self._pairs(text, quotes):
+        if not self._in_pairs(text, quotes):
             return self._scan(text)
         # Outside of quotes there is an even number of them before.
         at = text.rfind(b"\n")
@@ -79,7 +86,7 @@ class CsvRecords:
         The last one need not have an end.
         """
         records, at = [], 0
-        record = _record(self.delimiter)
+        record = _record(self.delimiter, self.quoting)
         while at < len(text):
             match = record.match(text, at)
             if match is None:
@@ -92,11 +99,14 @@ class CsvRecords:
     def first(self, text: bytes) -> tuple[bytes, bytes]:
         """The first record, without its end, and what is behind it; blank lines are skipped."""
         text = text.lstrip(_ENDS)
-        match = _record(self.delimiter).match(text)
+        match = _record(self.delimiter, self.quoting).match(text)
         return (match[1], text[match.end() :]) if match else (text, b"")
 
-    def _pairs(self, text: bytes, quotes: np.ndarray[tuple[int], np.dtype[np.intp]]) -> bool:
-        """True where every quote opens or closes a value, or is doubled: the usual case."""
+    def well_quoted(self, text: bytes) -> bool:
+        """True where every quote opens or closes a value, or is doubled."""
+        return self._in_pairs(text, np.flatnonzero(np.frombuffer(text, np.uint8) == ord('"')))
+
+    def _in_pairs(self, text: bytes, quotes: np.ndarray[tuple[int], np.dtype[np.intp]]) -> bool:
         data = np.frombuffer(b"\n" + text + b"\n", np.uint8)
         edges = np.zeros(256, dtype=bool)
         edges[list(self.delimiter + _ENDS + b'"')] = True
@@ -104,18 +114,18 @@ class CsvRecords:
         return bool(edges[data[opening]].all() and edges[data[closing + 2]].all())
 
     def _scan(self, text: bytes) -> int:
-        record, at = _record(self.delimiter), 0
+        record, at = _record(self.delimiter, self.quoting), 0
         while match := record.match(text, at):
             at = match.end()
         return at
 
 
 @lru_cache
-def _record(delimiter: bytes) -> re.Pattern[bytes]:
+def _record(delimiter: bytes, quoting: bool) -> re.Pattern[bytes]:
     """One CSV record and its end. Possessive, so that no text makes it backtrack."""
     d = re.escape(delimiter)
     rest = rb"[^" + d + rb"\r\n]*+"
-    value = rb'(?:"(?:[^"]++|"")*+"' + rest + rb'|(?!")' + rest + rb")"
+    value = rest if not quoting else rb'(?:"(?:[^"]++|"")*+"' + rest + rb'|(?!")' + rest + rb")"
     return re.compile(rb"(" + value + rb"(?:" + d + value + rb")*+)(?:\r\n|\n|\r)")
 
 
