@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 MAX_CATEGORIES = 20
 #: A category with a smaller share of the rows joins the rest.
 MIN_SHARE = 0.005
-#: Encoded values are clipped here, so that no hostile value overflows a distance.
-LIMIT = 1e4
+#: Beyond this many standard deviations numbers grow like logarithms, so that a column
+#: that is nearly constant, or one absurd value, does not drown all other columns.
+STRAIGHT = 3.0
+#: Encoded values end here, so that no hostile value overflows a distance.
+LIMIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape (n, d)
-            Finite, within ±1e4.
+            Finite, within ±30.
         """
         out = np.zeros((table.num_rows, sum(_width(c) for c in self.columns)), dtype=np.float32)
         at = 0
@@ -177,7 +180,7 @@ def _encode(
         known = np.isfinite(numbers)
         filled = np.where(known, numbers, column.centre)
         with np.errstate(over="ignore"):
-            out[:, 0] = np.clip((filled - column.centre) / column.scale, -LIMIT, LIMIT)
+            out[:, 0] = _compressed((filled - column.centre) / column.scale)
         if column.indicator:
             out[:, 1] = ~known
         return
@@ -185,6 +188,12 @@ def _encode(
     texts = pc.fill_null(values.cast(pa.string()), "")
     codes = pc.fill_null(pc.index_in(texts, value_set=known_values), len(column.categories))
     out[np.arange(len(values)), codes.to_numpy()] = column.scale
+
+
+def _compressed(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    beyond = np.maximum(np.abs(z) - STRAIGHT, 0.0)
+    size = np.minimum(np.abs(z), STRAIGHT) + np.log1p(beyond)
+    return np.asarray(np.sign(z) * np.minimum(size, LIMIT))
 
 
 def as_numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
