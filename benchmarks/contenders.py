@@ -204,8 +204,8 @@ def measure(
 def _out_of_fold() -> Callable[
     [Dataset], tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
 ]:
-    """Load what gives cleanlab its probabilities: gradient boosting, five folds."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    """Load what gives cleanlab its probabilities: extra trees, five folds, as in its tutorial."""
+    from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     def predict(
@@ -214,7 +214,7 @@ def _out_of_fold() -> Callable[
         (batch,) = data.batches()
         _, codes = np.unique(batch.labels.astype(str), return_inverse=True)
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
-        model = HistGradientBoostingClassifier(random_state=SEED)
+        model = ExtraTreesClassifier(random_state=SEED, n_jobs=-1)
         probabilities = cross_val_predict(model, batch.X, codes, cv=folds, method="predict_proba")
         return batch.X, codes, probabilities
 
