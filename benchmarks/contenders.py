@@ -204,7 +204,7 @@ def measure(
 def _out_of_fold() -> Callable[
     [Dataset], tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
 ]:
-    """Load what gives cleanlab its probabilities: extra trees, five folds, as in its tutorial."""
+    """Load what gives cleanlab its probabilities: extra trees, five folds."""
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 

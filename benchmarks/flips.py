@@ -26,9 +26,9 @@ NOTES = (
     "flipped rows that would be removed, *clean lost* the share of the other rows. Ours is what "
     "the default policy quarantines, without trusted rows; rows sent to review count as kept.",
     "Line to hold, on the mean of the five tables: recall at least 60 %, clean lost at most 0.5 %.",
-    "cleanlab gets out-of-fold probabilities of scikit-learn's ExtraTreesClassifier (five folds), "
-    "as in its tutorial for tables; their seconds count. Importing is not timed. PyOD sees no labels, and is here "
-    "for the rows that it costs.",
+    "cleanlab gets out-of-fold probabilities of scikit-learn's ExtraTreesClassifier as it comes "
+    "(five folds, all CPUs), whose seconds count. Importing is not timed. PyOD sees no labels, and "
+    "is here for the rows that it costs.",
 )
 
 
