@@ -101,6 +101,8 @@ def _failed(error: Exception, said: Namespace | None) -> int:
 
 def _told(error: BaseException) -> SanitizeError | None:
     """The error as one meant for people, or None where it is a fault of ours."""
+    if isinstance(error, StoreError):
+        return error
     if isinstance(error, MemoryError):
         return SanitizeError("not enough memory", do="close other programs, or take fewer columns")
     for cause in _chain(error):
@@ -140,8 +142,8 @@ def _stopped(by: str, status: int) -> int:
 
 def _leave(status: int) -> None:
     """End at once, from the thread that watches for signals."""
-    _stopped("Ctrl-C" if status == _INTERRUPTED else "SIGTERM", status)
     _stop_server()
+    _stopped("Ctrl-C" if status == _INTERRUPTED else "SIGTERM", status)
     leave_now(status)
 
 

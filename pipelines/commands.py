@@ -138,9 +138,10 @@ def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
     from pipelines.progress import show
 
     prefect_settings.prepare(job.store.root)
-    from pipelines import flows
-
     with show(console, quiet=said.quiet) as progress:
+        progress.note(f"{job.name}: starting")
+        from pipelines import flows
+
         return flows.run(job, progress, console, verbose=said.verbose)
 
 

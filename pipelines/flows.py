@@ -7,9 +7,12 @@ persists nothing: every stage names its work by its content, and does none twice
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Mapping
-from contextvars import ContextVar
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import asdict
+from signal import SIG_BLOCK, SIGINT
 from typing import Any, cast
 
 from prefect import flow, task
@@ -20,6 +23,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines import steps
@@ -28,6 +32,7 @@ from pipelines.job import Job, Work
 from pipelines.outcome import Outcome
 from pipelines.progress import SILENT, Progress
 from pipelines.terminal import StderrConsole
+from sanitizers.core.errors import PlanError, StoreError
 
 #: Sanitizers that are fitted at once. Each uses several threads of its own.
 WORKERS = 2
@@ -128,25 +133,59 @@ def run(job: Job, progress: Progress, console: StderrConsole, *, verbose: bool =
     Raises
     ------
     SanitizeError
-        What a stage raised, as it was raised.
+        What a stage raised, as it was raised; or that no Prefect server answers.
     Terminated
         If the process was asked to end.
     """
     _share(console, verbose)
     token = _progress.set(progress)
     try:
+        _start_server()
         plan = job.plan.model_dump(mode="json")
         return Outcome.load(sanitize_dataset(plan, str(job.store.root)))
     except TerminationSignal:
         raise Terminated from None
+    except RuntimeError as error:
+        raise _about_server(error) from error
     finally:
         _progress.reset(token)
+
+
+def _start_server() -> None:
+    """Start the server that Prefect runs for this process, where no other is set.
+
+    Prefect would start it by itself, and Ctrl-C in a terminal would reach it too: it
+    would die with a traceback before the run could tell it how it ended. A process
+    inherits the blocked signals of the thread that starts it.
+    """
+    if PREFECT_API_URL.value():
+        return
+    pool = ThreadPoolExecutor(1, "server", signal.pthread_sigmask, (SIG_BLOCK, {SIGINT}))
+    try:
+        pool.submit(copy_context().run, SubprocessASGIServer().start).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def stop_server() -> None:
     """Stop the server that Prefect has started for this process, if it has."""
     for server in list(SubprocessASGIServer._instances.values()):
         server.stop()
+
+
+def _about_server(error: RuntimeError) -> Exception:
+    """Say what to do about a Prefect server that does not answer; other errors stay."""
+    if "Failed to reach API" in str(error):
+        return PlanError(
+            f"no Prefect server answers at {PREFECT_API_URL.value()}",
+            do="start it, or unset PREFECT_API_URL to run without one",
+        )
+    if "ephemeral Prefect API server" in str(error):
+        return StoreError(
+            "Prefect's own server did not start",
+            do=f"see the lines above; its files are in {PREFECT_HOME.value()}",
+        )
+    return error
 
 
 def _share(console: StderrConsole, verbose: bool) -> None:

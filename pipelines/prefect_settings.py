@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import MutableMapping
 from pathlib import Path
+
+from sanitizers.core.errors import StoreError
+
+#: What the database of Prefect's own server may grow to in a run, generously.
+DATABASE_BYTES = 16 * 2**20
 
 #: Said unless the user has said otherwise.
 _DEFAULTS = {
@@ -31,12 +37,18 @@ def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) 
     store : Path
         The root of the store.
     environment : mapping
+
+    Raises
+    ------
+    StoreError
+        If the disk of the store is full.
     """
     for name, value in _DEFAULTS.items():
         environment.setdefault(name, value)
     profiles = Path("~/.prefect/profiles.toml").expanduser()
     if "PREFECT_HOME" not in environment:
         environment["PREFECT_HOME"] = str(store / ".prefect")
+        _require_space(store)
         # A profile with the address of a server keeps its effect.
         if profiles.is_file():
             environment.setdefault("PREFECT_PROFILES_PATH", str(profiles))
@@ -44,3 +56,14 @@ def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) 
         # Nobody reads the logs of a server that ends with the run, and a Ctrl-C that
         # ends it first would fill the terminal with failed deliveries.
         environment.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+
+
+def _require_space(folder: Path) -> None:
+    # On a full disk Prefect's server starts, fails and starts again for minutes.
+    free = shutil.disk_usage(folder).free
+    if free < DATABASE_BYTES:
+        raise StoreError(
+            f"no space left on the disk of {folder}: {free / 2**20:.1f} MiB are free",
+            expected=f"at least {DATABASE_BYTES // 2**20} MiB",
+            do="free some, and run the same command again",
+        )

@@ -228,15 +228,20 @@ def show(console: StderrConsole, *, quiet: bool = False) -> Iterator[Progress]:
     console : StderrConsole
     quiet : bool
     """
-    if quiet:
-        yield SILENT
-    elif not console.is_terminal:
-        yield Lines(console)
-    else:
-        from rich.progress import Progress as Bars
+    try:
+        if quiet:
+            yield SILENT
+        elif not console.is_terminal:
+            yield Lines(console)
+        else:
+            from rich.progress import Progress as Bars
 
-        with Bars(*_columns(), console=console, refresh_per_second=5) as bars:
-            yield Live(console, bars)
+            with Bars(*_columns(), console=console, refresh_per_second=5) as bars:
+                yield Live(console, bars)
+    except BaseException:
+        # Stages in other threads may go on for a while; the error is the last word.
+        console.quiet = True
+        raise
 
 
 def _shards(done: int, of: int | None) -> str:

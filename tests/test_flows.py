@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import publish as publishing
 from pipelines.cli import command
 from pipelines.job import Job
 from pipelines.plan import Plan
@@ -13,6 +21,8 @@ from pipelines.store import Store
 from pipelines.verify import verify
 
 ROWS = 300
+ROOT = str(Path(__file__).resolve().parent.parent)
+MAIN = "import sys; from pipelines.cli import main; sys.exit(main())"
 
 
 def table(rows: int = ROWS, seed: int = 0) -> str:
@@ -117,3 +127,154 @@ def test_only_small_values_pass_between_tasks(folder: Path) -> None:
     assert max(len(json.dumps(result)) for result in results) < 20_000
     assert str(store.salt.hex()) not in json.dumps(results)
     assert all(not t.persist_result for t in (flows.ingest, flows.examine, flows.publish))
+
+
+# ------------------------------------------------------------- bad input
+
+
+def with_head(head: str) -> Callable[[str], str]:
+    return lambda text: head + "\n" + text.split("\n", 1)[1]
+
+
+BAD: list[tuple[str, Callable[[str], str], list[str], int, list[str]]] = [
+    ("a missing column", str, ["--label", "z"], 2, ["no column 'z'", "'kind'"]),
+    ("an empty file", lambda t: "", [], 3, ["a.csv is empty"]),
+    ("a header only", lambda t: t.split("\n")[0] + "\n", [], 3, ["no rows"]),
+    ("repeated names", with_head("name,a,a,kind,y"), [], 3, ["2 columns called 'a'"]),
+    ("one class", lambda t: t.replace("no", "yes"), ["--label", "y"], 2, ["one class only"]),
+    (
+        "nothing to learn from",
+        lambda t: "\n".join(["a,b,y"] + [f",,{'no' if i % 2 else 'yes'}" for i in range(50)]),
+        ["--label", "y"],
+        2,
+        ["no column to learn from"],
+    ),
+    ("a target as label", str, ["--label", "a"], 2, ["looks like a target", "--target a"]),
+    ("a label as target", str, ["--target", "y"], 2, ["looks like a label", "--label y"]),
+    (
+        "repeated ids",
+        lambda t: t + t.split("\n")[1] + "\n",
+        ["--id", "name"],
+        3,
+        ["'name' repeats in 1 of 301 rows", "'r0'"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "status", "said"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
+def test_bad_input_is_one_line_and_nothing_is_published(
+    flow_runs: None,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[str], str],
+    words: list[str],
+    status: int,
+    said: list[str],
+) -> None:
+    (folder / "a.csv").write_text(change(table()))
+    got, out, err = run(capsys, "a.csv", "--quiet", "--json", *words)
+    assert (got, out) == (status, "")
+    assert err.count("\n") == 1
+    assert err.startswith("sanitize: ")
+    for word in said:
+        assert word in err
+    assert releases(folder) == []
+
+
+def test_a_missing_file_is_told_before_anything_starts(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "b.csv")
+    assert (status, err) == (3, "sanitize: no file 'b.csv'; did you mean 'a.csv'?\n")
+
+
+def test_a_disk_that_fills_up_publishes_nothing_and_the_next_run_does(
+    flow_runs: None,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "split_shard", full)
+        status, _, err = run(capsys, "a.csv", "--use", "outliers", "--quiet")
+    assert (status, err.count("\n")) == (3, 1)
+    assert "no space left" in err
+    assert releases(folder) == []
+    status, out, _ = run(capsys, "a.csv", "--use", "outliers", "--quiet", "--json")
+    assert (status, json.loads(out)["version"]) == (0, "1.0.0")
+
+
+def test_rows_that_cannot_be_read_are_kept_in_quarantine(
+    flow_runs: None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gzip.open("b.csv.gz", "wt") as file:
+        file.write(table() + "only,two\n")
+    status, out, err = run(capsys, "b.csv.gz", "--use", "outliers", "--json")
+    said = json.loads(out)
+    assert (status, said["rows"]) == (0, ROWS + 1)
+    assert "unreadable rows" in err
+    assert (Path(said["release"]) / "quarantine" / "unreadable.parquet").is_file()
+
+
+def test_a_server_that_does_not_answer_is_one_line(folder: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", MAIN, "run", "a.csv", "--use", "outliers"],
+        env=os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "no Prefect server answers at http://127.0.0.1:9/api" in ran.stderr.splitlines()[-1]
+
+
+# ------------------------------------------------------------- Ctrl-C
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The commands of all processes whose environment names a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_ctrl_c_ends_a_run_soon_and_leaves_nothing_half_done(
+    flow_runs: None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.csv").write_text(table(5_000))
+    words = ["run", "a.csv", "--label", "y", "--use", "outliers,labels", "--json"]
+    environment = os.environ | {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": ROOT}
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("examine"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert time.monotonic() - began < 20
+    assert err.splitlines()[-1].startswith("sanitize: stopped by Ctrl-C")
+    assert "Traceback" not in err
+    assert releases(folder) == []
+    assert processes_of(folder) == []
+    status, out, err = run(capsys, *words[1:])
+    assert (status, json.loads(out)["version"]) == (0, "1.0.0")
