@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from sanitizers.core.calibration import benjamini_hochberg
 from sanitizers.core.errors import PlanError
+from sanitizers.core.kernels import robust_scale
 
 #: Rows whose scores are held in memory to draw a line, at most.
 SUMMARY_ROWS = 1_000_000
+#: The highest scores of all rows, which are held besides.
+SUMMARY_TOP = 10_000
 
 _CONDITION = re.compile(r"(score|p|fdr|mad|top)\s*(<=|>)?\s*([0-9.eE+-]+)\s*(%?)")
 _OPERATOR = {"score": ">", "p": "<=", "fdr": "<=", "mad": ">", "top": None}
@@ -59,9 +62,13 @@ class Condition:
         return cls(match[1], value)
 
     def __str__(self) -> str:
+        unit = 100 if self.kind == "top" else 1
+        # As short as can be, and yet read back as the same number.
+        texts = (f"{unit * self.value:.{digits}g}" for digits in range(6, 18))
+        number = next((t for t in texts if float(t) / unit == self.value), str(self.value))
         if self.kind == "top":
-            return f"top {100 * self.value:g}%"
-        return f"{self.kind} {_OPERATOR[self.kind]} {self.value:g}"
+            return f"top {number}%"
+        return f"{self.kind} {_OPERATOR[self.kind]} {number}"
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,8 @@ class Threshold:
 class ScoreSummary:
     """What drawing a line needs of all scores of a sanitizer, gathered shard by shard.
 
-    At most about `SUMMARY_ROWS` rows are held, chosen by their salted ids; counts are
-    exact for all rows.
+    At most about `SUMMARY_ROWS` rows are held, chosen by their salted ids, and the
+    `SUMMARY_TOP` rows with the highest scores; counts are exact for all rows.
     """
 
     rows: int
@@ -132,6 +139,7 @@ class ScoreSummary:
     abstained: int = 0
     _scores: list[NDArray[np.float64]] = field(default_factory=list)
     _p_values: list[NDArray[np.float64]] = field(default_factory=list)
+    _top: NDArray[np.float64] = field(default_factory=lambda: np.empty((2, 0)))
 
     def add(
         self,
@@ -144,6 +152,8 @@ class ScoreSummary:
         self.scored += int(known.sum())
         self.abstained += int((~known).sum())
         if self.rows > SUMMARY_ROWS:
+            top = np.column_stack([self._top, np.stack([scores[known], p_values[known]])])
+            self._top = top[:, np.argsort(-top[0], kind="stable")[:SUMMARY_TOP]]
             known &= keys < np.uint64(int(2**64 * SUMMARY_ROWS / self.rows))
         self._scores.append(scores[known])
         self._p_values.append(p_values[known])
@@ -158,6 +168,11 @@ class ScoreSummary:
         """Their p-values, NaN where unknown, shape (m,)."""
         return np.concatenate(self._p_values) if self._p_values else np.empty(0)
 
+    @property
+    def top(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The highest scores of all rows and their p-values; empty where all rows are held."""
+        return self._top[0], self._top[1]
+
 
 def draw(name: str, rule: Rule, summary: ScoreSummary) -> Threshold:
     """Draw the lines of a rule on the scores of a run.
@@ -169,13 +184,12 @@ def draw(name: str, rule: Rule, summary: ScoreSummary) -> Threshold:
     rule : Rule
     summary : ScoreSummary
     """
-    scores, p_values = summary.scores, summary.p_values
     cuts: list[float | None] = []
     for line in (rule.quarantine, rule.review):
-        if line is None or not len(scores):
+        if line is None or not len(summary.scores):
             cuts.append(None)
         else:
-            cuts.append(max(_cut(c, scores, p_values) for c in line.conditions))
+            cuts.append(max(_cut(c, summary) for c in line.conditions))
     return Threshold(
         name,
         cuts[0],
@@ -186,19 +200,22 @@ def draw(name: str, rule: Rule, summary: ScoreSummary) -> Threshold:
     )
 
 
-def _cut(condition: Condition, scores: NDArray[np.float64], p: NDArray[np.float64]) -> float:
+def _cut(condition: Condition, summary: ScoreSummary) -> float:
     """The score above which a row meets the condition."""
-    value = condition.value
+    value, scores = condition.value, summary.scores
     if condition.kind == "score":
         return value
     if condition.kind == "top":
-        return float(np.quantile(scores, 1 - value, method="higher"))
+        worst = int(value * len(scores) + 1e-9)
+        return float(np.sort(scores)[len(scores) - 1 - worst])
     if condition.kind == "mad":
-        middle = float(np.median(scores))
-        return middle + value * 1.4826 * float(np.median(np.abs(scores - middle)))
-    if np.isnan(p).all():
-        return float(scores.max())
-    level = benjamini_hochberg(p, value) if condition.kind == "fdr" else value
-    # A p-value falls as its score rises, so the line is the worst score still innocent.
+        middle, spread = robust_scale(scores)
+        return middle + value * spread
+    level = benjamini_hochberg(summary.p_values, value) if condition.kind == "fdr" else value
+    # A p-value falls as its score rises, so the line is the worst score still innocent;
+    # a row without a p-value is innocent. The highest scores of all rows are looked at
+    # too: a row must not be found because its like is not among those held.
+    scores = np.append(scores, summary.top[0])
+    p = np.append(summary.p_values, summary.top[1])
     innocent = scores[~(p <= level)]
     return float(innocent.max()) if len(innocent) else float(np.nextafter(scores.min(), -np.inf))

@@ -132,8 +132,9 @@ def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
     trusted : bool
         Whether p-values come from trusted rows.
     """
-    share = SHARES.get(name, 0.1) * clean_loss
-    wide = min(REVIEW_FACTOR * share, 0.5)
+    # Rounded, for the lines are read by people: 0.009, not 0.009000000000000001.
+    share = round(SHARES.get(name, 0.1) * clean_loss, 12)
+    wide = round(min(REVIEW_FACTOR * share, 0.5), 12)
     if name == "labels":
         return Rule(
             Line((Condition("p", share), Condition("fdr", 0.05))),
