@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder
+from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder, is_number
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
 
 #: The column that names a row, in every file that the product writes.
@@ -202,7 +202,13 @@ class Batch:
     @cached_property
     def times(self) -> NDArray[np.float64]:
         """The times as numbers (seconds for dates), NaN where missing, shape (n,)."""
-        column = self.table.column(self._role("time"))
+        name = self._role("time")
+        column = self.table.column(name)
+        if not is_number(column.type) and not pa.types.is_null(column.type):
+            raise PlanError(
+                f"column {name!r} has the role 'time' and values of type {column.type}",
+                expected="dates, times or numbers",
+            )
         return as_numbers(column)
 
     def farthest_columns(self) -> list[str | None]:
@@ -224,8 +230,10 @@ class Batch:
         return str(name)
 
     def _strings(self, name: str) -> NDArray[np.object_]:
-        column = self.table.column(name).cast(pa.string())
-        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
+        column = self.table.column(name)
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False), dtype=object)
 
 
 @dataclass(frozen=True)

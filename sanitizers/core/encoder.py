@@ -19,6 +19,8 @@ MIN_SHARE = 0.005
 STRAIGHT = 3.0
 #: Encoded values end here, so that no hostile value overflows a distance.
 LIMIT = 30.0
+#: How many units of a type of time make a second.
+_TICKS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def is_number(kind: pa.DataType) -> bool:
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
-        or pa.types.is_temporal(kind)
+        or (pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
     )
 
 
@@ -137,6 +139,8 @@ def _fit_column(name: str, column: pa.ChunkedArray) -> NumberColumn | CategoryCo
         return _fit_numbers(name, as_numbers(column))
     if is_category(column.type):
         return _fit_categories(name, column)
+    if pa.types.is_null(column.type):
+        return "every value is missing"
     return f"values of type {column.type} are not encoded"
 
 
@@ -160,13 +164,15 @@ def _fit_numbers(name: str, values: NDArray[np.float64]) -> NumberColumn | str:
 
 
 def _fit_categories(name: str, column: pa.ChunkedArray) -> CategoryColumn | str:
-    counts = pc.value_counts(column.cast(pa.string())).to_pylist()
+    counts = pc.value_counts(pc.fill_null(column.cast(pa.string()), "")).to_pylist()
     rows = len(column)
-    found = sorted(((c["counts"], c["values"] or "") for c in counts), key=lambda x: (-x[0], x[1]))
-    if len(found) == 1:
-        return "every value is the same" if found[0][1] else "every value is missing"
+    found = sorted(((c["counts"], c["values"]) for c in counts), key=lambda x: (-x[0], x[1]))
+    if len(found) < 2:
+        return "every value is the same" if found and found[0][1] else "every value is missing"
     least = max(2, MIN_SHARE * rows)
     frequent = tuple(value for count, value in found if count >= least)[:MAX_CATEGORIES]
+    if not frequent:
+        return "no value is frequent"
     # A change of category moves two of the numbers; with 1/sqrt(2) each, it counts
     # like a change of one standard deviation or so in a numeric column.
     return CategoryColumn(name, frequent, float(np.sqrt(0.5)))
@@ -199,13 +205,17 @@ def _compressed(z: NDArray[np.float64]) -> NDArray[np.float64]:
 def as_numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Turn a numeric, boolean, date or time column into float64; missing is NaN.
 
-    Dates and timestamps become seconds, so that two units of one moment agree.
+    Dates, times and durations become seconds, so that two units of one moment agree.
     """
     kind = column.type
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        whole = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-        column = pc.divide(whole.cast(pa.float64(), safe=False), 1e6)
-    elif pa.types.is_temporal(kind):
+    if pa.types.is_temporal(kind):
         column = column.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
-    numbers = column.cast(pa.float64(), safe=False)
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+    if kind == pa.timestamp("ns", getattr(kind, "tz", None)):
+        # Nanoseconds since 1970 have more digits than a float; microseconds have not.
+        column, kind = pc.divide(column, 1000), pa.timestamp("us")
+    cast = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    numbers = np.asarray(cast, dtype=np.float64)
+    if pa.types.is_date32(kind):
+        return numbers * 86_400.0
+    unit = "ms" if pa.types.is_date64(kind) else getattr(kind, "unit", "s")
+    return numbers / _TICKS[unit]

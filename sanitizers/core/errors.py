@@ -88,9 +88,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         What could have been meant.
     """
     words = [str(k) for k in known]
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    folded = {w.casefold(): w for w in reversed(words)}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {folded[near[0]]!r}?"
     if not words:
         return ""
     listed = ", ".join(repr(w) for w in words[:12])
