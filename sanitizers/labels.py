@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from sanitizers.core.calibration import ModelNull, Null
 from sanitizers.core.data import Batch, Dataset
+from sanitizers.core.errors import PlanError
 
 T = TypeVar("T")
 
@@ -84,6 +85,13 @@ class Labels:
     sample: int = 20_000
     trees: int = 100
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.sample < 1 or self.trees < 1:
+            raise PlanError(
+                f"labels: folds={self.folds}, sample={self.sample}, trees={self.trees}",
+                expected="folds >= 2, sample >= 1, trees >= 1",
+            )
 
     def fit(self, data: Dataset) -> LabelScorer:
         sample = data.sample(self.sample, "labels")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch
 from sanitizers.core.errors import EvidenceError
 from sanitizers.core.sanitizer import Scorer
@@ -40,7 +42,8 @@ def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
     Raises
     ------
     EvidenceError
-        If scores are not one float per row, or are infinite, or a hint is missing.
+        If scores are not one float per row, or are infinite, p-values are not shares, or
+        a hint is missing.
     """
     n = len(batch)
     scores = np.asarray(scorer.score(batch))
@@ -59,10 +62,12 @@ def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
     hints = list(scorer.hint(batch))
     if len(hints) != n:
         raise EvidenceError(f"sanitizer {name!r} gave {len(hints)} hints for {n} rows")
+    if not all(h is None or isinstance(h, str) for h in hints):
+        raise EvidenceError(f"sanitizer {name!r} gave hints that are not text")
     abstained = np.isnan(scores)
     p_values = np.full(n, np.nan)
     if scorer.null is not None:
-        p_values[~abstained] = scorer.null.p_value(scores[~abstained])
+        p_values[~abstained] = _shares(name, scorer.null, scores[~abstained])
     names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([name]))
     return pa.table(
         [
@@ -74,3 +79,12 @@ def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
         ],
         schema=SCHEMA,
     )
+
+
+def _shares(name: str, null: Null, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    p_values = np.asarray(null.p_value(scores))
+    if p_values.shape != scores.shape or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise EvidenceError(
+            f"sanitizer {name!r} gave p-values that are not one share in [0, 1] per score"
+        )
+    return p_values
