@@ -351,8 +351,10 @@ class ConcentrationScorer:
         return scores
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
-        hints: list[str | None] = [None] * len(batch)
-        for models, _, _ in self.views[:1]:
-            names = models.slicing.names
-            hints = [names[s] if s >= 0 else None for s in models.slicing.assign(batch)]
-        return hints
+        # With two views a row is at home in one of them at least.
+        places: list[list[str]] = [[] for _ in range(len(batch))]
+        for models, _, _ in self.views:
+            for place, s in zip(places, models.slicing.assign(batch), strict=True):
+                if s >= 0:
+                    place.append(models.slicing.names[s])
+        return [" or ".join(place) or None for place in places]

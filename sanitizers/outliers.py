@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,12 +20,14 @@ from sanitizers.core.kernels import robust_scale
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # The mean over the neighbours is steadier than the distance to the last of them.
     "KNN": {"n_neighbors": 5, "method": "mean"},
-    "IForest": {"n_estimators": 100, "max_samples": 256, "random_state": 0},
+    "IForest": {"n_estimators": 100, "max_samples": 256},
 }
 #: Detectors by name: the module of PyOD where it is not the name in lower case.
 _MODULES = {"AutoEncoder": "auto_encoder", "DeepSVDD": "deep_svdd"}
 #: Trusted rows below this number do not replace the data as the reference.
 TRUSTED_LEAST = 100
+#: Rows on which a detector is tried before it is used.
+TRIED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Outliers:
     Parameters
     ----------
     detectors : sequence of str
-        Names of PyOD detectors. The worst of them counts for a row.
+        Names of PyOD detectors. The worst of them counts for a row. A detector whose
+        score of a row depends on the rows beside it (ECOD, COPOD, SOS and others) is
+        refused, since its verdicts would depend on the sharding.
     sample : int
         Rows that detectors are fitted on, at most, chosen by salted ids. Cost of the
         default: about 3 s per 100,000 rows and 20 columns.
@@ -69,17 +74,22 @@ class Outliers:
     sample: int = 10_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.detectors, str) or not self.detectors:
+            found = f"outliers.detectors is {self.detectors!r}"
+            raise PlanError(found, expected="a list of names of PyOD detectors")
+        if self.sample < 1:
+            raise PlanError(f"outliers.sample is {self.sample}", expected="at least 1")
         object.__setattr__(self, "detectors", tuple(self.detectors))
-        if not self.detectors:
-            raise PlanError("outliers.detectors is empty", expected="names of PyOD detectors")
         for name in self.detectors:
             detector_class(name)
 
     def fit(self, data: Dataset) -> OutlierScorer:
+        sample = data.sample(self.sample, "outliers")
+        for name in self.detectors:
+            _try_out(name, sample.X[:TRIED_ROWS])
         trusted = data.trusted_rows
         if trusted is not None and len(trusted) >= TRUSTED_LEAST:
             return self._fit_trusted(trusted)
-        sample = data.sample(self.sample, "outliers")
         half = sample.buckets(2, "outliers/half")
         models = [self._fit_views(sample.X[half != side]) for side in (0, 1)]
         raw = np.empty((len(sample), len(self.detectors)))
@@ -98,14 +108,9 @@ class Outliers:
         return OutlierScorer((self._fit_views(trusted.X),), scales, null)
 
     def _fit_views(self, rows: NDArray[np.float32]) -> tuple[Any, ...]:
-        if len(rows) < 10 or not rows.shape[1]:
+        if not _enough(rows):
             return tuple(None for _ in self.detectors)
-        fitted = []
-        for name in self.detectors:
-            detector = detector_class(name)(**_settings(name, len(rows)))
-            detector.fit(rows)
-            fitted.append(detector)
-        return tuple(fitted)
+        return tuple(_fitted(name, rows) for name in self.detectors)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how far the row lies, and in which column most."""
@@ -159,20 +164,22 @@ def detector_class(name: str) -> type[Any]:
     """
     from pyod.models.base import BaseDetector
 
-    known = ["ABOD", "CBLOF", "COPOD", "ECOD", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN"]
-    known += ["LODA", "LOF", "MCD", "OCSVM", "PCA"]
+    known = ["ABOD", "CBLOF", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN", "LODA", "LOF"]
+    known += ["MCD", "OCSVM", "PCA"]
     module = _MODULES.get(name, name.lower())
     if not module.isidentifier():
         raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, known))
     try:
         found = getattr(importlib.import_module(f"pyod.models.{module}"), name, None)
     except ImportError as error:
-        missing = getattr(error, "name", "") or ""
-        if missing.startswith("pyod"):
+        if (error.name or "").startswith("pyod"):
             found = None
+        elif not error.name:
+            raise PlanError(f"detector {name!r} cannot be used: {error}") from error
         else:
             raise PlanError(
-                f"detector {name!r} needs the package {missing!r}", do=f"pip install {missing}"
+                f"detector {name!r} needs the package {error.name!r}",
+                do=f"pip install {error.name}",
             ) from error
     if not (isinstance(found, type) and issubclass(found, BaseDetector)):
         raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, known))
@@ -181,9 +188,49 @@ def detector_class(name: str) -> type[Any]:
 
 def _settings(name: str, rows: int) -> dict[str, Any]:
     settings = dict(_DEFAULTS.get(name, {}))
+    if "random_state" in signature(detector_class(name)).parameters:
+        settings["random_state"] = 0
     if "max_samples" in settings:
         settings["max_samples"] = min(settings["max_samples"], rows)
     return settings
+
+
+def _enough(rows: NDArray[np.float32]) -> bool:
+    return len(rows) >= 10 and rows.shape[1] > 0
+
+
+def _fitted(name: str, rows: NDArray[np.float32]) -> Any:
+    try:
+        detector = detector_class(name)(**_settings(name, len(rows)))
+        detector.fit(rows)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PlanError(
+            f"detector {name!r} cannot be fitted to these data: {error}",
+            do="leave it out of outliers.detectors",
+        ) from error
+    return detector
+
+
+def _try_out(name: str, rows: NDArray[np.float32]) -> None:
+    """Refuse a detector that gives one row several scores.
+
+    Some detectors of PyOD compare the rows that they score with one another, and some
+    draw random numbers that cannot be seeded.
+    """
+    if not _enough(rows):
+        return
+    whole = _raw([_fitted(name, rows)], rows)
+    again = _fitted(name, rows)
+    half = len(rows) // 2
+    parts = np.vstack([_raw([again], rows[:half]), _raw([again], rows[half:])])
+    if not np.allclose(whole, parts, rtol=1e-6, atol=1e-6, equal_nan=True):
+        raise PlanError(
+            f"detector {name!r} gives a row another score when it is fitted again, or when "
+            "other rows are scored beside it",
+            expected="a detector that scores every row by itself, such as 'KNN' or 'IForest'",
+        )
 
 
 def _raw(detectors: Sequence[Any], rows: NDArray[np.float32]) -> NDArray[np.float64]:
