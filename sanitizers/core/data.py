@@ -268,6 +268,11 @@ class Dataset:
 
         Meant for notebooks and tests; the pipelines give rows ids that are stable.
         """
+        # Rows cannot be taken by position from views of texts.
+        plain = [
+            f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f for f in table.schema
+        ]
+        table = table.cast(pa.schema(plain))
         if ROW_ID not in table.column_names:
             ids = pa.array([f"row-{i:08d}" for i in range(table.num_rows)])
             table = table.append_column(ROW_ID, ids)

@@ -149,18 +149,23 @@ def _fit_numbers(name: str, values: NDArray[np.float64]) -> NumberColumn | str:
     if not len(known):
         return "every value is missing"
     missing = len(known) < len(values)
-    centre = float(np.median(known))
-    # In units of the largest value, since squares of hostile values overflow.
-    unit = float(np.abs(known).max()) or 1.0
-    low, high = np.quantile(known / unit, [0.001, 0.999])
-    scale = float(np.std(np.clip(known / unit, low, high))) * unit
+    # Halved, since sums and differences of hostile values overflow.
+    halves = known / 2.0
+    centre = 2.0 * float(np.median(halves))
+    scale = _deviation(np.clip(halves, *np.quantile(halves, [0.001, 0.999])))
     if scale <= 1e-12 * abs(centre):
-        scale = float(np.std(known / unit)) * unit
+        scale = _deviation(halves)
     if scale == 0.0:
         if not missing:
             return "every value is the same"
         scale = 1.0
     return NumberColumn(name, centre, scale, missing)
+
+
+def _deviation(halves: NDArray[np.float64]) -> float:
+    """The standard deviation of doubled values, in units of the largest: squares overflow."""
+    unit = float(np.abs(halves).max()) or 1.0
+    return 2.0 * (float(np.std(halves / unit)) * unit)
 
 
 def _fit_categories(name: str, column: pa.ChunkedArray) -> CategoryColumn | str:
