@@ -31,7 +31,7 @@ def nearest_distances(
 
     faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
     squared, _ = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(reference), k)
-    return np.sqrt(np.maximum(squared, 0.0))
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float32)
 
 
 def robust_scale(values: NDArray[np.float64]) -> tuple[float, float]:
