@@ -59,16 +59,17 @@ class Condition:
             raise PlanError(f"{match[3]!r} in the line {text!r} is not a number") from None
         if match[1] in {"p", "fdr", "top"} and not 0 < value < 1:
             raise PlanError(f"the line {text!r} is out of range", expected="a share in (0, 1)")
+        if not np.isfinite(value):
+            raise PlanError(f"the line {text!r} is out of range", expected="a finite number")
         return cls(match[1], value)
 
     def __str__(self) -> str:
-        unit = 100 if self.kind == "top" else 1
+        unit, sign = (100, "%") if self.kind == "top" else (1, "")
         # As short as can be, and yet read back as the same number.
         texts = (f"{unit * self.value:.{digits}g}" for digits in range(6, 18))
-        number = next((t for t in texts if float(t) / unit == self.value), str(self.value))
-        if self.kind == "top":
-            return f"top {number}%"
-        return f"{self.kind} {_OPERATOR[self.kind]} {number}"
+        exact = (f"{text}{sign}" for text in texts if float(text) / unit == self.value)
+        parts = (self.kind, _OPERATOR[self.kind], next(exact, repr(self.value)))
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
