@@ -16,7 +16,7 @@ from pipelines.disk import make_folder, write_json, write_table
 from pipelines.examine import read_evidence, settings_of
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
-from pipelines.progress import SILENT, Progress, Stage
+from pipelines.progress import SILENT, Progress
 from pipelines.shards import shard_name
 from pipelines.store import key_of
 from pipelines.vouched import Vouched
@@ -180,8 +180,8 @@ def decide(
         raise PlanError("no sanitizer has given evidence", do="name one in [sanitizers] use")
     make_folder(folder)
     vouched = Vouched.of(roles, trusted)
-    with progress.stage("decide", 2 * ingested.rows, 2 * len(files)) as stage:
-        summaries = _summarise(ingested, evidence, stage)
+    with progress.stage("decide", ingested.rows, len(files)) as stage:
+        summaries = _summarise(ingested, evidence)
         thresholds = {
             name: draw(
                 name, policy.rule(name, trusted=vouched.any and _calibrated(summary)), summary
@@ -301,9 +301,7 @@ class _Tally:
         return decision
 
 
-def _summarise(
-    ingested: Ingested, evidence: Mapping[str, Path], stage: Stage
-) -> dict[str, ScoreSummary]:
+def _summarise(ingested: Ingested, evidence: Mapping[str, Path]) -> dict[str, ScoreSummary]:
     summaries = {name: ScoreSummary(ingested.rows) for name in evidence}
     for number, shard in enumerate(ingested.shard_files()):
         table = shard.read([ROW_ID, ROW_KEY])
@@ -311,7 +309,6 @@ def _summarise(
         for name, summary in summaries.items():
             read = read_evidence(evidence[name], number, table.column(ROW_ID))
             summary.add(_floats(read.column("score")), _floats(read.column("p_value")), keys)
-        stage.advance(shard.rows)
     return summaries
 
 

@@ -7,6 +7,7 @@ persists nothing: every stage names its work by its content, and does none twice
 from __future__ import annotations
 
 import logging
+import re
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ from pipelines.progress import SILENT, Progress
 from pipelines.terminal import StderrConsole
 from sanitizers.core.errors import PlanError, StoreError
 
-#: Sanitizers that are fitted at once. Each uses several threads of its own.
+#: Sanitizers that are fitted at once. Each uses threads of its own for the heavy part: on
+#: 2 cores and 200,000 rows of 20 numbers two at once saved 10 % of the time for 80 MB.
 WORKERS = 2
 
 # A display is no value that a flow could take as a parameter. Prefect copies the context
@@ -86,6 +88,7 @@ def publish(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
 
 @flow(
     name="sanitize-dataset",
+    flow_run_name="{plan[dataset][name]}",
     task_runner=_RUNNER,
     persist_result=False,
     validate_parameters=False,
@@ -220,4 +223,5 @@ def _summarise(outcome: Outcome) -> None:
         "",
         f"Report: `{outcome.report}`",
     ]
-    create_markdown_artifact("\n".join(lines), key="sanitized", description=outcome.dataset)
+    key = re.sub(r"[^a-z0-9]+", "-", f"sanitized-{outcome.dataset}")
+    create_markdown_artifact("\n".join(lines), key=key, description=outcome.dataset)

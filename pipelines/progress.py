@@ -253,11 +253,11 @@ def _columns() -> tuple[ProgressColumn, ...]:
     from rich.text import Text
 
     class RowsPerSecond(progress.ProgressColumn):
-        """The speed of a stage, over its whole time once it is done."""
+        """The speed of a stage, over all its time: its shards are few."""
 
         def render(self, task: progress.Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} rows/s" if speed and task.completed > 1 else "")
+            rows = int(task.completed)
+            return Text(per_second(rows, task.elapsed or 0.0) if rows else "")
 
     return (
         progress.TextColumn("{task.description}", markup=False),
