@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.plan import RolesPart
+from pipelines.plan_parts import RolesPart
 from pipelines.profiles import ColumnProfile
 from pipelines.roles import InferredRoles, infer_roles
 from sanitizers.core.errors import PlanError

@@ -1,0 +1,125 @@
+"""The tables of a plan: their keys, the types of these, and what they mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
+
+
+class Part(BaseModel):
+    """A table of a plan: nothing but its own keys, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatasetPart(Part):
+    """``[dataset]``: what is sanitized, and where the result goes.
+
+    Parameters
+    ----------
+    name : str
+        Names the dataset in the store.
+    source : str
+        A file, a folder or a glob; in a plan file relative to that file.
+    trusted : str, optional
+        A file of rows that a person vouches for.
+    store : str, optional
+        The folder under which evidence and releases lie.
+    """
+
+    name: Text
+    source: Text
+    trusted: Text | None = None
+    store: Text | None = None
+
+
+class RolesPart(Part):
+    """``[roles]``: which column plays which part. What is not said is inferred.
+
+    Parameters
+    ----------
+    id, label, target, text, prompt, response, image, embedding, time, source : str, optional
+        One column each.
+    trusted : str, optional
+        A boolean column: true where a person vouches for the row.
+    features : tuple of str
+        The columns that models learn from; by default all that are left.
+    ignore : tuple of str
+        Columns that no model may learn from.
+    """
+
+    id: Text | None = None
+    label: Text | None = None
+    target: Text | None = None
+    text: Text | None = None
+    prompt: Text | None = None
+    response: Text | None = None
+    image: Text | None = None
+    embedding: Text | None = None
+    time: Text | None = None
+    source: Text | None = None
+    trusted: Text | None = None
+    features: Names = ()
+    ignore: Names = ()
+
+
+class RulePart(Part):
+    """``[policy.rules.NAME]``: the lines of one sanitizer, such as ``p <= 0.002``."""
+
+    quarantine: Text | None = None
+    review: Text | None = None
+
+
+class PolicyPart(Part):
+    """``[policy]``: what may be lost, and when a run is held.
+
+    Parameters
+    ----------
+    clean_loss : float
+        The share of clean rows that may be lost, over all sanitizers together.
+    budget : float
+        A run that would quarantine a larger share of its rows is held.
+    fail_on : tuple of str
+        ``review``, ``quarantine`` or the name of a sanitizer: a run in which these
+        find a row is held.
+    rules : mapping of str to RulePart
+        Lines that replace the measured ones, per sanitizer.
+    """
+
+    clean_loss: float = 0.01
+    budget: float = 0.20
+    fail_on: Names = ()
+    rules: dict[str, RulePart] = {}
+
+
+class SanitizersPart(Part):
+    """``[sanitizers]``: which run, and ``[sanitizers.NAME]``: their settings.
+
+    Parameters
+    ----------
+    use : tuple of str, optional
+        By default every sanitizer whose roles are there.
+    settings : mapping of str to dict
+    """
+
+    use: Names | None = None
+    settings: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: object) -> object:
+        # In TOML the settings of a sanitizer are a table beside `use`, which reads
+        # better than one more level; here they have a field of their own.
+        if not isinstance(value, dict) or "settings" in value:
+            return value
+        known = {k: v for k, v in value.items() if k == "use"}
+        return {**known, "settings": {k: v for k, v in value.items() if k != "use"}}
