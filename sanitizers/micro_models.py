@@ -270,7 +270,7 @@ class MicroConcentration:
     duplicate floods, a feature shift in one source. Each row looks innocent to detectors
     that see all rows, since its accomplices lie beside it.
 
-    Blind spots: an attack on half of the slices or more (it breaks exactly there); fewer
+    Blind spots: an attack on more than half of the slices (it breaks exactly there); fewer
     than about `neighbours` similar rows a slice; a single slice that is new by nature
     (a product launch) looks the same, so read the reasons.
 

@@ -65,7 +65,7 @@ def by_hand(values: NDArray[np.float64]) -> NDArray[np.float64]:
     inner = np.clip(values, *np.quantile(values, [0.001, 0.999]))
     z = (values - np.median(values)) / inner.std()
     bent = [abs(v) if abs(v) <= STRAIGHT else STRAIGHT + np.log(1 + abs(v) - STRAIGHT) for v in z]
-    return np.sign(z) * np.minimum(bent, LIMIT)
+    return np.asarray(np.sign(z) * np.minimum(bent, LIMIT))
 
 
 # ---------------------------------------------------------------- numbers
