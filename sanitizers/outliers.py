@@ -74,7 +74,8 @@ class Outliers:
     sample: int = 10_000
 
     def __post_init__(self) -> None:
-        if isinstance(self.detectors, str) or not self.detectors:
+        named = all(isinstance(name, str) for name in self.detectors)
+        if isinstance(self.detectors, str) or not self.detectors or not named:
             found = f"outliers.detectors is {self.detectors!r}"
             raise PlanError(found, expected="a list of names of PyOD detectors")
         if self.sample < 1:

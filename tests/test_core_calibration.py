@@ -21,7 +21,7 @@ SCORES = st.floats(-1e6, 1e6, width=32)
 # ---------------------------------------------------------------- conformal
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(SCORES, max_size=60), st.lists(SCORES, min_size=1, max_size=20))
 def test_few_trusted_scores_are_counted(trusted: list[float], scores: list[float]) -> None:
     null = ConformalNull.fit(np.array(trusted, dtype=float))
@@ -154,7 +154,7 @@ def by_definition(p: list[float], q: float) -> float:
     return level
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.001, 0.01, 0.5])), max_size=25),
     st.sampled_from([0.01, 0.05, 0.1, 0.5]),

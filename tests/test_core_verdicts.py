@@ -91,7 +91,7 @@ SCORES = st.one_of(st.none(), st.floats(0, 6), st.integers(0, 6).map(float))
 CUTS = st.one_of(st.none(), st.integers(0, 6).map(float))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.data(), st.integers(1, 12), st.integers(1, 3))
 def test_verdicts_are_what_their_definition_says(data: st.DataObject, n: int, chunks: int) -> None:
     names = data.draw(st.permutations(["a", "b", "c"]))

@@ -1,0 +1,273 @@
+"""Labels: the mixture against simulation, and that no row is judged by its own label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from sanitizers.core.data import Batch, Dataset, MemoryShard, Roles
+from sanitizers.core.errors import PlanError
+from sanitizers.labels import (
+    CLASS_LEAST,
+    TRUSTED_LEAST,
+    Labels,
+    LabelScorer,
+    fit_mixture,
+    label_null,
+    sharpen,
+)
+
+ROLES = Roles(label="y", features=("a", "b"))
+FAST = Labels(trees=20)
+
+
+def simulated(
+    seed: int, n: int, k: int, temperature: float, rate: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities of models, and labels drawn from them at a temperature and flipped."""
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(k, 0.4), size=n)
+    clean = sharpen(P, temperature)
+    y = (rng.random(n)[:, None] > clean.cumsum(axis=1)).sum(axis=1).clip(0, k - 1)
+    flipped = rng.random(n) < rate
+    y[flipped] = (y[flipped] + rng.integers(1, k, flipped.sum())) % k
+    return P, y
+
+
+def table(seed: int, rows: int = 400, gap: float = 3.0) -> pa.Table:
+    """Two features, three classes that overlap a little."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, rows)
+    angle = 2 * np.pi * y / 3
+    values = gap * np.column_stack([np.cos(angle), np.sin(angle)]) + rng.normal(size=(rows, 2))
+    ids = pa.array([f"{seed}-{i}" for i in range(rows)])
+    labels = pa.array(np.array(["x", "y", "z"])[y])
+    return pa.table({"a": values[:, 0], "b": values[:, 1], "y": labels, "row_id": ids})
+
+
+def relabelled(given: pa.Table, labels: object) -> pa.Table:
+    return given.set_column(given.column_names.index("y"), "y", pa.array(labels))
+
+
+def batch(given: Dataset) -> Batch:
+    return next(given.batches())
+
+
+# ---------------------------------------------------------------- the mixture
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.25])
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_mixture_recovers_temperature_and_rate_of_flips(
+    temperature: float, rate: float, k: int
+) -> None:
+    found = [fit_mixture(*simulated(s, 6000, k, temperature, rate)) for s in range(3)]
+    temperatures, rates = np.array(found).T
+    assert temperatures.mean() == pytest.approx(temperature, rel=0.25)
+    # The upper end of an interval: hardly ever below the truth, and not far above it.
+    assert rates.min() > 0.85 * rate
+    assert rates.mean() < rate + 0.05
+
+
+def test_the_rate_is_the_upper_end_of_its_profile_likelihood() -> None:
+    """Against a grid of the whole likelihood."""
+    P, y = simulated(5, 1500, 3, 1.3, 0.1)
+    rates = 1 / (1 + np.exp(-np.linspace(-9, -0.4, 400)))
+    given = [sharpen(P, t)[np.arange(len(y)), y] for t in np.exp(np.linspace(-1.5, 3, 120))]
+    log_likelihood = np.array(
+        [[np.log((1 - r) * g + r * (1 - g) / 2).sum() for g in given] for r in rates]
+    )
+    profile = log_likelihood.max(axis=1)
+    inside = rates[profile >= profile.max() - 1.92]
+    assert fit_mixture(P, y)[1] == pytest.approx(inside.max(), rel=0.08)
+
+
+def test_clean_labels_show_hardly_any_flips() -> None:
+    P, y = simulated(1, 6000, 3, 1.0, 0.0)
+    assert fit_mixture(P, y)[1] < 0.02
+
+
+def test_sharpening_is_powers_that_sum_to_one() -> None:
+    P = np.random.default_rng(0).dirichlet(np.ones(4), size=50)
+    for temperature in (0.3, 1.0, 2.5):
+        powers = (P + 1e-4) ** (1 / temperature)
+        assert sharpen(P, temperature) == pytest.approx(powers / powers.sum(1, keepdims=True))
+    certain = np.eye(3)
+    assert np.isfinite(sharpen(certain, 0.05)).all()
+    assert np.array_equal(sharpen(P, 0.5).argmax(1), P.argmax(1))
+
+
+# ---------------------------------------------------------------- the null
+
+
+def test_the_null_is_what_labels_drawn_from_the_probabilities_score() -> None:
+    P = np.random.default_rng(0).dirichlet(np.full(3, 0.3), size=300)
+    rng = np.random.default_rng(1)
+    drawn = (rng.random((2000, 300, 1)) > P.cumsum(axis=1)).sum(axis=2).clip(0, 2)
+    scores = -np.log10(P[np.arange(300), drawn]).ravel()
+    null = label_null(P)
+    for line in (0.05, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0):
+        expected = (scores >= line).mean()
+        a_step_below = (scores >= line - 0.0101).mean()  # the grid is this fine
+        noise = 4 * np.sqrt(expected / len(scores)) + 1e-6
+        found = float(null.p_value(np.array([line]))[0])
+        assert expected - noise <= found <= a_step_below + noise
+
+
+def test_p_values_of_labels_fall_and_end_above_zero() -> None:
+    null = label_null(np.random.default_rng(0).dirichlet(np.ones(3), size=100))
+    p = null.p_value(np.linspace(-1, 13, 500))
+    assert np.all(np.diff(p) <= 0)
+    assert p[0] == 1.0
+    assert 0 < p[-1] < 1e-6
+
+
+# ---------------------------------------------------------------- out of fold
+
+
+@cache
+def fitted() -> tuple[Dataset, LabelScorer]:
+    given = Dataset.from_table(table(0), ROLES)
+    return given, FAST.fit(given)
+
+
+@pytest.mark.parametrize("row", [3, 200])
+def test_a_rows_own_label_never_moves_its_own_probabilities(row: int) -> None:
+    given, before = fitted()
+    labels = given.shards[0].read().column("y").to_pylist()
+    labels[row] = {"x": "y", "y": "z", "z": "x"}[labels[row]]
+    changed = replace(given, shards=(MemoryShard(relabelled(table(0), labels)),))
+    after = FAST.fit(changed)
+    one = before.probabilities(batch(given))
+    two = after.probabilities(batch(changed))
+    fold = batch(given).buckets(5, "labels/fold")
+    same = fold == fold[row]
+    assert np.array_equal(one[same], two[same])  # nor those of any row of its fold
+    assert not np.array_equal(one[~same], two[~same])
+
+
+def test_probabilities_are_shares_and_the_same_for_every_row_alone() -> None:
+    given, scorer = fitted()
+    rows = batch(given)
+    P = scorer.probabilities(rows)
+    assert pytest.approx(1.0) == P.sum(axis=1)
+    assert (P >= 0).all()
+    for i in (0, 7, 399):
+        assert scorer.probabilities(rows.take(np.array([i])))[0] == pytest.approx(P[i], abs=1e-12)
+
+
+def test_a_score_is_minus_log10_of_the_labels_chance() -> None:
+    given, scorer = fitted()
+    rows = batch(given)
+    P = sharpen(scorer.probabilities(rows), scorer.temperature)
+    codes = [scorer.classes.index(str(v)) for v in rows.labels]
+    chance = P[np.arange(len(rows)), codes]
+    assert scorer.score(rows) == pytest.approx(-np.log10(chance), abs=1e-4)
+    best = [scorer.classes[i] for i in P.argmax(axis=1)]
+    assert list(scorer.hint(rows)) == best
+
+
+# ---------------------------------------------------------------- labels of every kind
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2, 3], pa.int64()),
+        ([0.5, 1.5, 2.5], pa.float64()),
+        ([True, False, True], pa.bool_()),
+        (["x", "y", "z"], pa.large_string()),
+        (["x", "y", "z"], pa.dictionary(pa.int8(), pa.string())),
+    ],
+    ids=str,
+)
+def test_labels_of_every_type_are_judged(values: list[object], kind: pa.DataType) -> None:
+    words = table(1).column("y").to_pylist()
+    labels = [values["xyz".index(w)] for w in words]
+    flips = np.arange(len(labels)) % 25 == 0
+    moved = [
+        values[("xyz".index(w) + 1) % 3] if f else v
+        for w, v, f in zip(words, labels, flips, strict=True)
+    ]
+    given = Dataset.from_table(relabelled(table(1), pa.array(moved, kind)), ROLES)
+    scores = FAST.fit(given).score(batch(given))
+    wrong = np.array([m != v for m, v in zip(moved, labels, strict=True)])
+    assert np.isfinite(scores).all()
+    assert np.median(scores[wrong]) > np.quantile(scores[~wrong], 0.95)
+
+
+def test_rare_classes_and_missing_labels_are_abstained_from() -> None:
+    labels = table(2).column("y").to_pylist()
+    labels[: CLASS_LEAST - 1] = ["rare"] * (CLASS_LEAST - 1)
+    labels[50 : 50 + CLASS_LEAST] = ["few"] * CLASS_LEAST
+    labels[100] = None
+    given = Dataset.from_table(relabelled(table(2), labels), ROLES)
+    scorer = FAST.fit(given)
+    assert scorer.classes == ("few", "x", "y", "z")
+    expected = [label in (None, "rare") for label in labels]
+    assert np.isnan(scorer.score(batch(given))).tolist() == expected
+
+
+@pytest.mark.parametrize("labels", [["x"] * 400, [None] * 400, [f"c{i}" for i in range(400)]])
+def test_fewer_than_two_classes_are_abstained_from(labels: list[str | None]) -> None:
+    given = Dataset.from_table(relabelled(table(0), pa.array(labels, pa.string())), ROLES)
+    scorer = FAST.fit(given)
+    assert np.isnan(scorer.score(batch(given))).all()
+    assert scorer.null is None
+    assert list(scorer.hint(batch(given))) == [None] * 400
+
+
+# ---------------------------------------------------------------- trusted rows
+
+
+def clustered_flips() -> tuple[Dataset, NDArray[np.bool_]]:
+    """All rows of a region flipped together: models of the data believe them."""
+    rows = table(3, 900)
+    a, b = rows.column("a").to_numpy(), rows.column("b").to_numpy()
+    labels = np.array(rows.column("y").to_pylist(), dtype=object)
+    bad = (labels == "x") & (a > 3.3) & (b > -0.5)
+    labels[bad] = "y"
+    return Dataset.from_table(relabelled(rows, labels.tolist()), ROLES), bad
+
+
+def test_trusted_rows_uncover_flips_that_agree_with_one_another() -> None:
+    given, bad = clustered_flips()
+    assert 60 < bad.sum() < 200
+    trusted = Dataset.from_table(table(4, 300), ROLES)
+    alone = FAST.fit(given).score(batch(given))
+    helped_by = replace(given, trusted=trusted.shards)
+    helped = FAST.fit(helped_by).score(batch(helped_by))
+    line = -np.log10(0.05)
+    assert np.mean(alone[bad] > line) < 0.4
+    assert np.mean(helped[bad] > line) > 0.8
+    assert np.mean(helped[~bad] > line) < 0.06
+
+
+def test_too_few_trusted_rows_change_nothing() -> None:
+    given, before = fitted()
+    trusted = Dataset.from_table(table(4, TRUSTED_LEAST - 1), ROLES)
+    with_few = replace(given, trusted=trusted.shards)
+    after = FAST.fit(with_few)
+    assert np.array_equal(before.score(batch(given)), after.score(batch(given)))
+
+
+# ---------------------------------------------------------------- settings and words
+
+
+@pytest.mark.parametrize("settings", [{"folds": 1}, {"sample": 0}, {"trees": 0}])
+def test_settings_that_cannot_work_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(PlanError, match=r"labels: folds=\d, .*; expected folds >= 2, sample >= 1"):
+        Labels(**settings)
+
+
+def test_a_reason_says_the_chance_and_the_other_class() -> None:
+    assert Labels().reason(3.0, "spam") == (
+        "models of the other rows give its label a chance of 0.001, and would say 'spam'"
+    )
+    assert Labels().reason(0.0, None) == ("models of the other rows give its label a chance of 1")
