@@ -24,7 +24,7 @@ SEED = 0
 NOTES = (
     f"Made rows: {CLUSTERS} Gaussian clusters in {COLUMNS} dimensions, {CLASSES} classes of three "
     "clusters each. `sanitize run ROWS --label label`, no plan, a new store: ingest, "
-    " all sanitizers, decide, publish, report, start-up included.",
+    "all sanitizers, decide, publish, report, start-up included.",
     "*Memory* is the largest sum of the resident memory of all processes of the run (Prefect's "
     "server among them), looked at every 0.1 s; *largest process* that of the biggest one. *Not "
     "sanitizers* is the share of the time during which no sanitizer was fitting or scoring.",
