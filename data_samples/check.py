@@ -48,7 +48,7 @@ def main() -> None:
         total = clean + review + quarantine
         print(f"{name:<16}{total:>8}{quarantine / total:>12.1%}{review / total:>8.1%}", end="")
         print(f"{clean / total:>8.1%}")
-    print(f"\nreport: {result['report']}")
+    print(f"\nreport: {Path(result['report']).resolve()}")
 
 
 if __name__ == "__main__":
