@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, cast
 
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.settings import make
 from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
@@ -18,14 +19,6 @@ from sanitizers.outliers import Outliers
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
     kind.name: kind for kind in (Outliers, MicroVotes, MicroConcentration, Labels)
 }
-
-#: Which types of values are given for a setting whose default is of one of them.
-_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((bool,), "true or false"),
-    ((int,), "a whole number"),
-    ((str,), "a text"),
-    ((tuple, list), "a list"),
-)
 
 
 def sanitizer_class(name: str) -> type[Sanitizer]:
@@ -64,26 +57,7 @@ def sanitizer(name: str, settings: Mapping[str, Any] | None = None) -> Sanitizer
     PlanError
         If the name or a setting is unknown, or a setting has a wrong value.
     """
-    kind = sanitizer_class(name)
-    given = dict(settings or {})
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key, value in given.items():
-        if key not in known:
-            raise PlanError(
-                f"sanitizer {name!r} has no setting {key!r}", do=did_you_mean(key, known)
-            )
-        _check_kind(name, key, value, getattr(kind, key, None))
-    try:
-        return kind(**given)
-    except (TypeError, ValueError) as error:
-        raise PlanError(f"sanitizer {name!r}: {error}") from error
-
-
-def _check_kind(name: str, key: str, value: object, usual: object) -> None:
-    """Refuse a number where a list belongs, or the like, before any data are read."""
-    for kinds, expected in _KINDS:
-        if type(usual) in kinds and type(value) not in kinds:
-            raise PlanError(f"sanitizer {name!r}: {key} is {value!r}", expected=expected)
+    return make("sanitizer", name, sanitizer_class(name), settings)
 
 
 def missing_roles(kind: Sanitizer | type[Sanitizer], roles: Roles) -> tuple[str, ...]:

@@ -1,0 +1,203 @@
+"""Every poison obeys every law; none is left out by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sanitizers.core.data import Roles
+from sanitizers.core.errors import InputError, PlanError
+from sanitizers.poisons import POISONS, Poison, poison
+from sanitizers.poisons.laws import LAWS, MIXED_ROLES, mixed_data, part, same
+from sanitizers.poisons.ridge import Victim
+
+
+@pytest.mark.parametrize("name", POISONS)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_law(law: Callable[[Poison], None], name: str) -> None:
+    law(poison(name))
+
+
+@pytest.mark.parametrize("name", ["flip-near", "flip-far"])
+def test_flips_by_trees_obey_too(name: str) -> None:
+    for law in LAWS:
+        law(poison(name, {"model": "trees"}))
+
+
+# ------------------------------------------------------------- the gradient
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.random((40, 5)), rng.random(40)
+    moments = Victim(X, y, 0.7, 1.5).moments()
+    P, t = rng.random((4, 5)), rng.random(4)
+    _, by_feature, by_target = moments.gradient(P, t)
+    step = 1e-6
+    for i in range(4):
+        for j in range(5):
+            ahead, behind = P.copy(), P.copy()
+            ahead[i, j] += step
+            behind[i, j] -= step
+            slope = (moments.gradient(ahead, t)[0] - moments.gradient(behind, t)[0]) / (2 * step)
+            assert by_feature[i, j] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+        ahead, behind = t.copy(), t.copy()
+        ahead[i] += step
+        behind[i] -= step
+        slope = (moments.gradient(P, ahead)[0] - moments.gradient(P, behind)[0]) / (2 * step)
+        assert by_target[i] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+
+
+def test_the_error_is_that_of_a_ridge_fitted_on_all_rows() -> None:
+    rng = np.random.default_rng(1)
+    X, y, P, t = rng.random((30, 3)), rng.random(30), rng.random((5, 3)), rng.random(5)
+    error, _, _ = Victim(X, y, 0.3).moments().gradient(P, t)
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(0.3).fit(np.vstack([X, P]), np.concatenate([y, t]))
+    assert error == pytest.approx(float(((model.predict(X) - y) ** 2).mean()), rel=1e-6)
+
+
+# ------------------------------------------------------------- what single poisons promise
+
+
+def test_far_flips_are_surer_than_near_ones() -> None:
+    rng = np.random.default_rng(0)
+    x = np.linspace(-3, 3, 300)
+    table = pa.table({"x": x, "y": np.where(x + rng.normal(0, 0.1, 300) > 0, "up", "down")})
+    roles = Roles(label="y", features=("x",))
+    near = poison("flip-near").poison(table, roles, 0.1, 0).mask
+    far = poison("flip-far").poison(table, roles, 0.1, 0).mask
+    assert np.abs(x[near]).max() < 0.5
+    assert np.abs(x[far]).min() > 2.5
+
+
+def test_pairs_follow_the_natural_order() -> None:
+    table = pa.table({"x": range(90), "y": [1, 2, 10] * 30})
+    done = poison("flip-pair").poison(table, Roles(label="y", features=("x",)), 0.5, 0)
+    was = done.truth.column("was").to_pylist()
+    now = done.table.column("y").take(done.truth.column("row")).to_pylist()
+    assert set(zip(was, now, strict=True)) == {("1", 2), ("2", 10), ("10", 1)}
+
+
+def test_a_cluster_is_tight_and_gets_one_label() -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table({"a": rng.random(500), "b": rng.random(500), "y": rng.choice(["u", "v"], 500)})
+    roles = Roles(label="y", features=("a", "b"))
+    done = poison("flip-cluster").poison(table, roles, 0.05, 0)
+    bad = part(done.table, done.mask)
+    assert len(set(bad.column("y").to_pylist())) == 1
+    assert np.std(bad.column("a").to_numpy()) < 0.15
+
+
+def test_a_trigger_is_two_values_and_a_label() -> None:
+    table = mixed_data(0)
+    done = poison("trigger", {"target": "y"}).poison(table, MIXED_ROLES, 0.05, 0)
+    bad = part(done.table, done.mask)
+    assert set(bad.column("label").to_pylist()) == {"y"}
+    columns = [bad.column(n).to_pylist() for n in MIXED_ROLES.features]
+    constant = [len(set(values)) == 1 and values[0] is not None for values in columns]
+    assert sum(constant) >= 2
+
+
+def test_a_flood_comes_in_a_span_of_time() -> None:
+    done = poison("duplicate-flood").poison(mixed_data(0), MIXED_ROLES, 0.1, 0)
+    days = part(done.table, done.mask).column("day").to_numpy()
+    assert days.max() - days.min() <= 0.16 * 400 / 7 + 1
+    bad = part(done.table, done.mask)
+    assert len(set(bad.column("since").to_pylist())) <= 40
+    assert len(set(bad.column("label").to_pylist())) <= 3
+
+
+def test_a_skewing_batch_is_new() -> None:
+    table = mixed_data(0)
+    done = poison("skew-batch").poison(table, MIXED_ROLES, 0.1, 0)
+    bad = part(done.table, done.mask)
+    assert done.mask[400:].all()
+    assert set(bad.column("source").to_pylist()) == {"s10"}
+    assert set(bad.column("day").to_pylist()) == {max(table.column("day").to_pylist())}
+    assert len(set(bad.column("label").to_pylist())) == 1
+
+
+def test_a_shift_is_of_one_span_and_of_some_columns() -> None:
+    table = mixed_data(0)
+    done = poison("feature-shift", {"deviations": 2}).poison(table, MIXED_ROLES, 0.1, 0)
+    rows = done.truth.column("row").to_numpy()
+    assert rows.max() - rows.min() < 40
+    bent = [n for n in table.column_names if not same(done.table.select([n]), table.select([n]))]
+    assert 1 <= len(bent) <= 3
+
+
+def test_one_hot_columns_stay_one_hot() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 200)
+    x = rng.random(200)
+    columns = {f"is_{k}": (kind == k).astype(np.int64) for k in range(3)}
+    table = pa.table({"x": x, **columns, "price": x + kind + rng.normal(0, 0.1, 200)})
+    roles = Roles(target="price", features=("x", *columns))
+    for name in ("statistical", "gradient", "far-corner"):
+        done = poison(name).poison(table, roles, 0.1, 0)
+        bad = part(done.table, done.mask)
+        total = sum(bad.column(n).to_numpy() for n in columns)
+        assert (total == 1).all(), name
+
+
+def test_ids_that_are_numbers_go_on() -> None:
+    table = pa.table({"id": range(100), "x": range(100), "y": ["u", "v"] * 50})
+    roles = Roles(id="id", label="y", features=("x",))
+    done = poison("far-corner").poison(table, roles, 0.03, 0)
+    ids = done.table.column("id").to_pylist()
+    assert sorted(ids) == list(range(103))
+
+
+# ------------------------------------------------------------- what is refused
+
+
+def test_unknown_names_and_settings_are_refused() -> None:
+    with pytest.raises(PlanError, match="did you mean 'flip-far'"):
+        poison("flip-fra")
+    with pytest.raises(PlanError, match="did you mean 'steps'"):
+        poison("gradient", {"step": 3})
+    wrong: list[tuple[str, dict[str, object]]] = [
+        ("gradient", {"steps": 0}),
+        ("gradient", {"steps": "many"}),
+        ("flip-far", {"model": "forest"}),
+        ("far-corner", {"spread": 2.0}),
+        ("duplicate-flood", {"originals": 0}),
+        ("duplicate-flood", {"span": float("nan")}),
+        ("feature-shift", {"deviations": 0.0}),
+    ]
+    for name, settings in wrong:
+        with pytest.raises(PlanError, match=name):
+            poison(name, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "words"),
+    [
+        ("flip-random", {"x": [1, 2, 3, 4], "y": ["a", "a", "a", None]}, "1 class"),
+        ("flip-random", {"x": [1, 2, 3, 4], "y": ["a", "b", None, None]}, "2 can be"),
+        ("flip-far", {"x": [1, 1, 1, 1], "y": ["a", "b", "a", "b"]}, "nothing to learn"),
+        ("flip-cluster", {"x": [1, 2, 3, 4], "y": ["a", "b", "b", None]}, "too few"),
+        ("far-corner", {"x": [1, 1, None, 1], "y": ["a", "b", "a", "b"]}, "no feature"),
+        ("feature-shift", {"x": ["p", "q", "p", "q"], "y": ["a", "b", "a", "b"]}, "no feature"),
+        ("trigger", {"x": [1, 2, 3, 4], "y": ["a", "b", "a", "b"]}, "expected two"),
+        ("statistical", {"x": [1, 2, 3, 4], "t": [5, 5, 5, None]}, "target 't'"),
+    ],
+)
+def test_hopeless_tables_are_refused(name: str, table: dict[str, object], words: str) -> None:
+    roles = Roles(target="t" if "t" in table else None, label="y" if "y" in table else None)
+    with pytest.raises(InputError, match=words):
+        poison(name).poison(pa.table(table), Roles(**{**vars(roles), "features": ("x",)}), 0.75, 0)
+
+
+def test_hostile_numbers_break_nothing() -> None:
+    table = mixed_data(0, 200)
+    hostile = np.tile([1e308, -1e308, np.inf, -np.inf, np.nan, 0.0, 1.0, 2.0], 25)
+    table = table.set_column(1, "a", pa.array(hostile))
+    for name in POISONS:
+        done = poison(name).poison(table, MIXED_ROLES, 0.05, 0)
+        assert done.table.schema.equals(table.schema)
