@@ -10,11 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sanitizers.core.design import fit_design
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
@@ -126,21 +121,41 @@ def attacker_scores(scene: Scene, classes: Classes, model: str) -> NDArray[np.fl
     out = np.full((scene.rows, len(classes.names)), -np.inf)
     if not matrix.shape[1] or len(np.unique(y)) < 2:
         raise InputError("a model has nothing to learn from", expected="features, and two classes")
+    fit = _linear if model == "linear" else _trees
+    known_to_model, scores = fit(matrix, rows, y, int(scene.rng.integers(2**31)))
+    out[:, known_to_model] = scores
+    return out
+
+
+def _linear(
+    matrix: NDArray[np.float64], rows: NDArray[np.int64], y: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The classes that a logistic regression knows, and its decision values for all rows."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if model == "linear":
-            fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-            scores = fitted.fit(matrix[rows], y).decision_function(matrix)
-            scores = np.column_stack([-scores, scores]) / 2 if scores.ndim == 1 else scores
-        else:
-            seed = int(scene.rng.integers(2**31))
-            fitted = ExtraTreesClassifier(
-                100, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=seed
-            )
-            scores = fitted.fit(matrix[rows], y).predict_proba(matrix)
-            scores[rows] = np.nan_to_num(fitted.oob_decision_function_)
-    out[:, fitted.classes_] = scores
-    return out
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+        scores = fitted.fit(matrix[rows], y).decision_function(matrix)
+    scores = np.column_stack([-scores, scores]) / 2 if scores.ndim == 1 else scores
+    return fitted.classes_, scores
+
+
+def _trees(
+    matrix: NDArray[np.float64], rows: NDArray[np.int64], y: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The classes that trees know, and their shares; of rows they were fitted on, out of bag."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    fitted = ExtraTreesClassifier(
+        100, min_samples_leaf=2, bootstrap=True, oob_score=True, random_state=seed
+    )
+    scores = fitted.fit(matrix[rows], y).predict_proba(matrix)
+    scores[rows] = np.nan_to_num(fitted.oob_decision_function_)
+    return fitted.classes_, scores
 
 
 def checked_model(name: str, model: str) -> None:

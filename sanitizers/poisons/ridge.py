@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
 
 from sanitizers.core.design import Design, Measured, fit_design, measure
 from sanitizers.core.errors import InputError
@@ -134,6 +133,8 @@ def regression_of(scene: Scene) -> Regression:
     InputError
         If no feature or no target varies.
     """
+    from sklearn.linear_model import RidgeCV
+
     name = str(scene.roles.target)
     column = scene.table.column(name)
     target = measure(name, column)
