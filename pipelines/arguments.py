@@ -18,7 +18,9 @@ COMMANDS = {
     "check": "say everything that is wrong with a plan before any data is read",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
-    "list": "list the sanitizers, one line each",
+    "attack": "poison a copy of a data file in a known way, and keep the truth",
+    "score": "compare a release with the truth: recall, clean rows lost, damage",
+    "list": "list the sanitizers and the poisons, one line each",
 }
 
 _EPILOG = """\
@@ -27,6 +29,7 @@ examples:
   sanitize run plan.toml                   the same from a plan
   sanitize verify sanitized/mine/releases/1.0.0
   sanitize explain mine ROW_ID
+  sanitize attack mine.csv --poison flip-far --rate 0.1
 
 exit status:
   0 published, or nothing to do    1 held: over the budget, or what --fail-on names
@@ -53,6 +56,17 @@ example:
     "explain": """\
 example:
   sanitize explain mine 4f0c2b6a9d1e8c7705a3b1f2d4c6e8f0
+""",
+    "attack": """\
+examples:
+  sanitize attack mine.csv --poison flip-far --rate 0.1 --seed 1 --label y
+  sanitize attack houses.parquet --poison gradient --rate 0.08 --target price --out bad.parquet
+""",
+    "score": """\
+examples:
+  sanitize run mine.poisoned.csv --name war --label y
+  sanitize score sanitized/war/releases/1.0.0 --truth mine.poisoned.truth.csv
+  sanitize score RELEASE --truth mine.poisoned.truth.csv --before mine.csv --json
 """,
     "list": """\
 example:
@@ -157,6 +171,8 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         "--release", metavar="VERSION", help="speak of this release; default: of the latest run"
     )
     made["explain"].add_argument("--json", action="store_true", help="one JSON object")
+    _add_attack(made["attack"])
+    _add_score(made["score"])
     for command in made.values():
         command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
     return parser, made
@@ -168,15 +184,56 @@ def _add_store(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "data", metavar="PLAN.toml|DATA", help="a plan; or a file, a folder or a quoted glob"
-    )
+def _add_roles(parser: argparse.ArgumentParser) -> argparse._ActionsContainer:
     roles = parser.add_argument_group("columns (what is not said is inferred)")
     for role, help_text in _ROLES.items():
         roles.add_argument(f"--{role}", metavar="COLUMN", help=help_text)
     roles.add_argument("--features", metavar="A,B", help="columns that models learn from")
     roles.add_argument("--ignore", metavar="A,B", help="columns that no model may learn from")
+    return roles
+
+
+def _add_attack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="one file, taken for clean")
+    attack = parser.add_argument_group("attack")
+    attack.add_argument(
+        "--poison", metavar="NAME", required=True, help="one of those that 'sanitize list' names"
+    )
+    attack.add_argument(
+        "--rate", type=float, metavar="SHARE", required=True, help="poison per clean row, as 0.1"
+    )
+    attack.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="the same seed, the same poison (0)"
+    )
+    attack.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        help="a setting of the poison, as model=trees; may be said more than once",
+    )
+    _add_roles(parser)
+    result = parser.add_argument_group("result")
+    result.add_argument("--out", metavar="FILE", help="default: NAME.poisoned.ENDING, here")
+    result.add_argument("--force", action="store_true", help="replace files that are there")
+    result.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("release", metavar="RELEASE", help="the folder of a release")
+    parser.add_argument(
+        "--truth", metavar="FILE", required=True, help="what 'sanitize attack' wrote"
+    )
+    parser.add_argument(
+        "--before", metavar="DATA", help="the clean data: train models, and say the damage"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="PLAN.toml|DATA", help="a plan; or a file, a folder or a quoted glob"
+    )
+    roles = _add_roles(parser)
     roles.add_argument(
         "--trusted", metavar="DATA|COLUMN", help="rows that you vouch for: a file, or true/false"
     )

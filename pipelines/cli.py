@@ -79,7 +79,9 @@ def _dispatch(said: Namespace) -> int:
         "check": commands.check,
         "verify": commands.verify,
         "explain": commands.explain,
-        "list": commands.list_sanitizers,
+        "attack": commands.attack,
+        "score": commands.score,
+        "list": commands.list_recipes,
     }
     if said.command is None:
         raise PlanError("no command", do="see 'sanitize --help'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,14 +100,47 @@ def explain(said: Namespace) -> int:
     return 0
 
 
-def list_sanitizers(said: Namespace) -> int:
-    """List the sanitizers, one line each."""
+def attack(said: Namespace) -> int:
+    """Poison a copy of a file, and keep the truth."""
+    from pipelines.attack import attack
+    from sanitizers.poisons import poison
+
+    recipe = poison(said.poison, _settings(said.set or []))
+    roles = _said(said, *_ROLES) | _lists(said, "features", "ignore")
+    given = Plan.make({"dataset": {"name": "any", "source": "any"}, "roles": roles}).roles
+    out = Path(said.out) if said.out else None
+    done = attack(said.data, recipe, said.rate, said.seed, given, out, force=said.force)
+    console = StderrConsole()
+    for note in done.notes:
+        console.print(plain(note), soft_wrap=True)
+    if said.json:
+        answer(json.dumps(done.to_json()))
+    else:
+        share = f"{done.poison:,} of {done.rows:,} rows are poison"
+        answer(plain(f"{done.file}: {share} ({recipe.name}); the truth: {done.truth}"))
+    return 0
+
+
+def score(said: Namespace) -> int:
+    """Compare a release with the truth about its input."""
+    from pipelines.score import score_release
+    from pipelines.score_text import lines
+
+    scored = score_release(Path(said.release), Path(said.truth), said.before)
+    answer(json.dumps(scored.to_json()) if said.json else "\n".join(map(plain, lines(scored))))
+    return 0
+
+
+def list_recipes(said: Namespace) -> int:
+    """List the sanitizers and the poisons, one line each."""
     from pipelines.report_facts import SanitizerCard
     from sanitizers.catalog import SANITIZERS
+    from sanitizers.poisons import POISONS
 
-    for name, kind in SANITIZERS.items():
-        needs = ", ".join(sorted(kind.needs)) or "nothing"
-        answer(f"{name:<22} needs {needs:<24} {SanitizerCard.of(kind).summary}")
+    for what, kinds in (("sanitizer", SANITIZERS), ("poison", POISONS)):
+        for name, kind in kinds.items():
+            needs = ", ".join(sorted(kind.needs)) or "nothing"
+            answer(f"{what:<10} {name:<20} needs {needs:<21} {SanitizerCard.of(kind).summary}")
     return 0
 
 
@@ -158,6 +192,20 @@ def _lists(said: Namespace, *names: str) -> dict[str, object]:
         if value is not None:
             words = [value] if isinstance(value, str) else value
             out[name] = [part.strip() for word in words for part in word.split(",")]
+    return out
+
+
+def _settings(words: list[str]) -> dict[str, object]:
+    """Settings of a poison: numbers and truth values as in TOML, all else a text."""
+    out: dict[str, object] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise PlanError(f"--set {word!r}", expected="KEY=VALUE")
+        try:
+            out[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            out[key] = value
     return out
 
 

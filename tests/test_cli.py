@@ -152,12 +152,14 @@ def test_check_misses_the_data(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "no file" in errors(capsys)
 
 
-def test_list_names_every_sanitizer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_every_sanitizer_and_every_poison(capsys: pytest.CaptureFixture[str]) -> None:
     from sanitizers.catalog import SANITIZERS
+    from sanitizers.poisons import POISONS
 
     assert command(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(SANITIZERS)
+    named = [("sanitizer", name) for name in SANITIZERS] + [("poison", name) for name in POISONS]
+    assert [tuple(line.split()[:2]) for line in lines] == named
     assert all(" needs " in line for line in lines)
 
 

@@ -88,6 +88,14 @@ class DelimitedReader:
         for texts in self._texts():
             yield _typed(texts, schema, self._head[0])
 
+    def texts(self) -> pa.Table:
+        """Read every row with as many values as the header, each value as it came."""
+        return pa.concat_tables([texts.table for texts in self._texts()])
+
+    def form(self) -> CsvRecords:
+        """How the values of a record are kept apart."""
+        return self._head[0]
+
     def _texts(self) -> Iterator[_Texts]:
         records, names = self._head
         with open_bytes(self.source) as stream:
