@@ -35,10 +35,13 @@ from sanitizers.core.policy import (
     judge,
 )
 from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.risks import ALARM, Finding
 
 #: Counts up when verdict files change their meaning.
 VERDICT_FORMAT = 1
 DECISION = "decision.json"
+#: What ``fail_on`` says for an alarm of any risk.
+ANY_RISK = "risks"
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,15 @@ class Decision:
     held: bool = False
     held_because: str = ""
 
-    def failing_on(self, names: Sequence[str]) -> Decision:
-        """The same decision, held when one of the named things found a row.
+    def failing_on(self, names: Sequence[str], findings: Sequence[Finding] = ()) -> Decision:
+        """The same decision, held when one of the named things found something.
 
         Parameters
         ----------
         names : sequence of str
-            ``review``, ``quarantine`` or the name of a sanitizer.
+            ``review``, ``quarantine``, the name of a sanitizer, ``risks`` or that of a risk.
+        findings : sequence of Finding
+            What was found of columns and batches.
         """
         if self.held:
             return self
@@ -88,6 +93,9 @@ class Decision:
         for name in names:
             if counts.get(name, 0):
                 why = f"the run is to fail on {name}, and {name} has {counts[name]:,} rows"
+                return replace(self, held=True, held_because=why)
+            if told := matching(findings, name):
+                why = f"the run is to fail on {name}: {told[0].message}"
                 return replace(self, held=True, held_because=why)
         return self
 
@@ -200,6 +208,13 @@ def decide(
     decision = tally.decision(ingested, policy, thresholds)
     write_json(folder / DECISION, asdict(decision))
     return decision
+
+
+def matching(findings: Sequence[Finding], word: str) -> tuple[Finding, ...]:
+    """What a word of ``fail_on`` means: any alarm, or whatever there is of one risk."""
+    if word == ANY_RISK:
+        return tuple(f for f in findings if f.severity == ALARM)
+    return tuple(f for f in findings if f.risk == word)
 
 
 def verdicts_file(folder: Path, shard: int) -> Path:

@@ -66,6 +66,13 @@ def examine(plan: Json, store: str, inputs: Mapping[str, str], name: str) -> Jso
     return {"folder": str(done.folder), "rows": done.rows, "seconds": done.seconds}
 
 
+@task(name="risks", cache_policy=NO_CACHE, persist_result=False)
+def risks(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
+    """Look for risks of columns and batches; return how many findings there are."""
+    done = steps.look_for_risks(_work(plan, store, inputs), _progress.get())
+    return {"findings": len(done.findings), "seconds": done.seconds}
+
+
 @task(name="decide", cache_policy=NO_CACHE, persist_result=False)
 def decide(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
     """Judge every row; return the counts."""
@@ -113,6 +120,7 @@ def sanitize_dataset(plan: Json, store: str) -> Json:
     for note in work.notes:
         _progress.get().note(note)
     running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
+    running.append(risks.submit(plan, store, inputs))
     for scored in running:
         scored.result()
     held = decide(plan, store, inputs)["held"]

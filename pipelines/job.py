@@ -23,6 +23,7 @@ from pipelines.plan import Plan
 from pipelines.publish import find_release
 from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.recipes import Chosen, choose
+from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
 from pipelines.store import Store, key_of
 from sanitizers.core.data import Dataset, Roles
@@ -156,6 +157,26 @@ class Work:
         return {n: self.job.store.evidence(self.job.name, k) for n, k in self.evidence_keys.items()}
 
     @cached_property
+    def reference(self) -> Reference | None:
+        """The release that new rows are held against."""
+        return Reference.before(self.job.store, self.job.name, self.data.digest)
+
+    @cached_property
+    def risks_key(self) -> str | None:
+        """The key of the findings about columns and batches; None where none are sought."""
+        settings, salt = self.job.plan.risk_settings(), self.job.store.salt
+        if not settings.use:
+            return None
+        return risks_key(settings, self.data, self.roles, salt, self.reference)
+
+    @cached_property
+    def looked(self) -> Looked:
+        """What was looked for in columns and batches, and found."""
+        if self.risks_key is None:
+            return Looked((), None, 0.0, ())
+        return Looked.load(self.job.store.evidence(self.job.name, self.risks_key))
+
+    @cached_property
     def plan(self) -> dict[str, Any]:
         """The plan as it was resolved: nothing left to infer, and no path in it."""
         return {**self.job.plan.decides(), "roles": asdict(self.roles)}
@@ -164,7 +185,10 @@ class Work:
     def key(self) -> str:
         """The key of the run."""
         policy = self.job.plan.core_policy()
-        return run_key(self.data, self.roles, self.evidence_keys, policy, self.plan, self.trusted)
+        evidence = dict(self.evidence_keys)
+        if self.risks_key:
+            evidence["risks"] = self.risks_key
+        return run_key(self.data, self.roles, evidence, policy, self.plan, self.trusted)
 
     @cached_property
     def folder(self) -> Path:
@@ -179,7 +203,8 @@ class Work:
     @cached_property
     def decision(self) -> Decision:
         """What was decided, held where the plan is to fail on what was found."""
-        return Decision.load(self.folder).failing_on(self.job.plan.policy.fail_on)
+        fail_on = self.job.plan.policy.fail_on
+        return Decision.load(self.folder).failing_on(fail_on, self.looked.findings)
 
     @cached_property
     def trusted_rows(self) -> int:
@@ -196,6 +221,7 @@ class Work:
             self.job.name,
             self.decision,
             self.chosen.not_run,
+            findings=self.looked.findings,
             trusted=self.trusted is not None or self.roles.trusted is not None,
             release=release,
             report=self.report,

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.disk import canonical, pretty, write_json
 from sanitizers.core.errors import IntegrityError, StoreError
+from sanitizers.risks.finding import Finding
 
 #: The format that this code writes and reads.
 FORMAT = "dataset-sanitizer/1"
@@ -143,6 +144,8 @@ class Run:
     not_run : tuple of NotRun
     trusted : str or None
         Key of the folder of the trusted rows.
+    findings : tuple of Finding
+        Of columns and batches, the gravest first.
     """
 
     dataset: str
@@ -154,6 +157,7 @@ class Run:
     checks: tuple[Check, ...]
     not_run: tuple[NotRun, ...] = ()
     trusted: str | None = None
+    findings: tuple[Finding, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the run; it marks the run as done."""
@@ -186,6 +190,7 @@ class Manifest:
     counts: Counts
     checks: tuple[Check, ...]
     not_run: tuple[NotRun, ...]
+    findings: tuple[Finding, ...]
     files: tuple[FileEntry, ...]
     format: str = field(default=FORMAT)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pipelines.decide import Decision
 from pipelines.manifest import MANIFEST, REPORT
+from sanitizers.risks import NOTE, Finding
 
 #: The keys of the object that ``--json`` prints, in their order.
 JSON_KEYS = (
@@ -47,6 +48,8 @@ class Outcome:
     report : str or None
     already : bool
         True where an earlier run had published exactly this.
+    findings : tuple of (str, str, str)
+        Warnings and alarms about columns and batches: severity, risk, message.
     """
 
     dataset: str
@@ -65,6 +68,7 @@ class Outcome:
     manifest: str | None = None
     report: str | None = None
     already: bool = False
+    findings: tuple[tuple[str, str, str], ...] = ()
 
     @classmethod
     def of(
@@ -73,6 +77,7 @@ class Outcome:
         decision: Decision,
         not_run: tuple[tuple[str, str], ...],
         *,
+        findings: Sequence[Finding] = (),
         trusted: bool,
         release: Path | None,
         report: Path | None,
@@ -85,6 +90,7 @@ class Outcome:
         dataset : str
         decision : Decision
         not_run : tuple of (str, str)
+        findings : sequence of Finding
         trusted : bool
         release : Path or None
             The folder of the release.
@@ -109,13 +115,15 @@ class Outcome:
             str(release / MANIFEST) if release else None,
             str(release / REPORT if release else report) if release or report else None,
             already,
+            tuple((f.severity, f.risk, f.message) for f in findings if f.severity != NOTE),
         )
 
     @classmethod
     def load(cls, value: Mapping[str, Any]) -> Self:
         """Make an outcome from what `asdict` made of it and JSON kept."""
         pairs = tuple((name, why) for name, why in value["not_run"])
-        return cls(**{**value, "not_run": pairs})
+        findings = tuple((s, risk, text) for s, risk, text in value["findings"])
+        return cls(**{**value, "not_run": pairs, "findings": findings})
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

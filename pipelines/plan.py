@@ -15,6 +15,7 @@ from pipelines.plan_parts import (
     DatasetPart,
     Part,
     PolicyPart,
+    RisksPart,
     RolesPart,
     RulePart,
     SanitizersPart,
@@ -24,6 +25,7 @@ from sanitizers.core.errors import PlanError, did_you_mean
 
 if TYPE_CHECKING:
     from sanitizers.core.policy import Policy
+    from sanitizers.risks import RiskSettings
 
 #: The store where neither the plan nor the command names one.
 STORE = "sanitized"
@@ -52,12 +54,14 @@ class Plan(Part):
     roles : RolesPart
     policy : PolicyPart
     sanitizers : SanitizersPart
+    risks : RisksPart
     """
 
     dataset: DatasetPart
     roles: RolesPart = RolesPart()
     policy: PolicyPart = PolicyPart()
     sanitizers: SanitizersPart = SanitizersPart()
+    risks: RisksPart = RisksPart()
 
     @classmethod
     def read(cls, path: Path, over: Mapping[str, Mapping[str, object]] | None = None) -> Self:
@@ -130,6 +134,18 @@ class Plan(Part):
         }
         return Policy(self.policy.clean_loss, self.policy.budget, rules)
 
+    def risk_settings(self) -> RiskSettings:
+        """What is looked for in columns and batches."""
+        from sanitizers.risks import RISKS, RiskSettings
+
+        use = RISKS if self.risks.use is None else self.risks.use
+        try:
+            return RiskSettings(use, self.risks.sample)
+        except PlanError as error:
+            raise PlanError(
+                f"[risks] {error.found}", expected=error.expected, do=error.do
+            ) from None
+
     def decides(self) -> dict[str, object]:
         """Everything of the plan that decides what a run will say; no path, no store.
 
@@ -154,6 +170,7 @@ class Plan(Part):
                 do="a label is a class, a target is a number",
             )
         self.core_policy()
+        self.risk_settings()
 
 
 def beside(folder: Path, path: str) -> str:
@@ -204,5 +221,6 @@ def _known(table: list[str]) -> tuple[str, ...]:
         ("dataset",): DatasetPart,
         ("roles",): RolesPart,
         ("policy",): PolicyPart,
+        ("risks",): RisksPart,
     }
     return tuple(parts.get(tuple(table), RulePart).model_fields)

@@ -90,7 +90,8 @@ class PolicyPart(Part):
         A run that would quarantine a larger share of its rows is held.
     fail_on : tuple of str
         ``review``, ``quarantine`` or the name of a sanitizer: a run in which these
-        find a row is held.
+        find a row is held. ``risks``: one with an alarm about a column or a batch. The
+        name of a risk: one with any finding of it.
     rules : mapping of str to RulePart
         Lines that replace the measured ones, per sanitizer.
     """
@@ -99,6 +100,25 @@ class PolicyPart(Part):
     budget: float = 0.20
     fail_on: Names = ()
     rules: dict[str, RulePart] = {}
+
+
+def _off(value: object) -> object:
+    return () if value == "off" else _as_tuple(value)
+
+
+class RisksPart(Part):
+    """``[risks]``: what is looked for in columns and batches.
+
+    Parameters
+    ----------
+    use : tuple of str, or ``"off"``, optional
+        By default every risk that there is.
+    sample : int
+        Rows that are looked at, at most.
+    """
+
+    use: Annotated[tuple[Text, ...] | None, BeforeValidator(_off)] = None
+    sample: int = 20_000
 
 
 class SanitizersPart(Part):

@@ -184,6 +184,7 @@ def _manifest(
         counts=_counts(decision, files),
         checks=run.checks,
         not_run=run.not_run,
+        findings=run.findings,
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
 

@@ -14,6 +14,7 @@ from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.policy import QUARANTINE, REVIEW
 from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.risks import RISKS
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def recipes(plan: Plan) -> dict[str, Sanitizer]:
                 f"[policy.rules.{name}] names no sanitizer", do=did_you_mean(name, made)
             )
     for name in plan.policy.fail_on:
-        known = (REVIEW, QUARANTINE, *made)
+        known = (REVIEW, QUARANTINE, *made, "risks", *RISKS)
         if name not in known:
             raise PlanError(f"nothing to fail on is named {name!r}", do=did_you_mean(name, known))
     return made

@@ -19,6 +19,7 @@ from pipelines.store import write_bytes
 if TYPE_CHECKING:
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
+    from pipelines.risks import Looked
     from sanitizers.core.data import Roles
 
 #: No report is larger, whatever the rows hold.
@@ -51,6 +52,7 @@ def write_report(
     needs: Mapping[str, frozenset[str]] | None = None,
     skipped: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     previous: Previous | None = None,
+    looked: Looked | None = None,
 ) -> Path:
     """Write the report of a run, whole or not at all.
 
@@ -61,6 +63,7 @@ def write_report(
     path : Path
     dataset, ingested, roles, roles_notes, decision, evidence, runs_folder, plan, not_run, cards
     trusted_rows, version, created, run, tool_version, release, reasons, needs, skipped, previous
+    looked
         As in `RunFacts`.
 
     Returns
@@ -96,6 +99,7 @@ def write_report(
         needs=needs or {},
         skipped=skipped or {},
         previous=previous,
+        looked=looked,
     )
     write_bytes(path, render(gather(facts)).encode())
     return path

@@ -23,6 +23,8 @@ from sanitizers.core.policy import QUARANTINE, REVIEW, Threshold
 
 #: Classes and sources in a table, input files and lines of the plan in theirs.
 VALUES, FILES, PLAN_LINES = 20, 200, 200
+#: Findings about columns and batches.
+FINDINGS = 60
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,38 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class FindingRow:
+    """A finding about a column or a batch, as the report shows it."""
+
+    severity: str
+    risk: str
+    subject: Text
+    message: Text
+
+
+@dataclass(frozen=True)
+class Risks:
+    """Findings about columns and batches.
+
+    Parameters
+    ----------
+    use : tuple of str
+        What was looked for; empty where nothing was.
+    reference : str or None
+        The release that new rows were held against.
+    findings : tuple of FindingRow
+        The gravest first.
+    more : int
+        How many are not shown.
+    """
+
+    use: tuple[str, ...]
+    reference: str | None
+    findings: tuple[FindingRow, ...]
+    more: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that a report says."""
 
@@ -119,6 +153,7 @@ class ReportData:
     breakdowns: tuple[Breakdown, ...]
     timeline: Timeline | None
     uncounted: tuple[str, ...]
+    risks: Risks
     unreadable: Unreadable
     limits: tuple[Limit, ...]
     trusted_rows: int
@@ -162,6 +197,7 @@ def gather(facts: RunFacts) -> ReportData:
         breakdowns=breakdowns,
         timeline=timeline,
         uncounted=uncounted,
+        risks=_risks(facts),
         unreadable=unreadable_rows(facts),
         limits=limits(facts),
         trusted_rows=facts.trusted_rows,
@@ -177,6 +213,18 @@ def gather(facts: RunFacts) -> ReportData:
         release=quote(facts.release) if facts.release else "",
         previous=facts.previous,
     )
+
+
+def _risks(facts: RunFacts) -> Risks:
+    looked = facts.looked
+    if looked is None:
+        return Risks((), None, (), 0)
+    told = (
+        FindingRow(f.severity, f.risk, cut(f.subject, 80), cut(f.message, 500))
+        for f in looked.findings[:FINDINGS]
+    )
+    more = max(len(looked.findings) - FINDINGS, 0)
+    return Risks(looked.use, looked.reference, tuple(told), more)
 
 
 def _sections(facts: RunFacts) -> tuple[Section, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
     from pipelines.manifest import Counts
+    from pipelines.risks import Looked
 
 #: Says in a sentence what a score means for a row: score and hint to sentence.
 Reason = Callable[[float, str | None], str]
@@ -103,6 +104,8 @@ class RunFacts:
     skipped : mapping of str to sequence of (str, str)
         For each sanitizer the columns that it could not use, each with the reason.
     previous : Previous or None
+    looked : Looked or None
+        What was looked for in columns and batches, and found.
     """
 
     dataset: str
@@ -125,3 +128,4 @@ class RunFacts:
     needs: Mapping[str, Iterable[str]] = field(default_factory=dict)
     skipped: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     previous: Previous | None = None
+    looked: Looked | None = None

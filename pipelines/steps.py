@@ -16,6 +16,7 @@ from pipelines.publish import publish
 from pipelines.recipes import recipes
 from pipelines.report import write_report
 from pipelines.report_facts import Previous, SanitizerCard
+from pipelines.risks import Looked, look
 from sanitizers.core.errors import InputError
 from sanitizers.core.sanitizer import Sanitizer
 
@@ -49,6 +50,15 @@ def examine_with(work: Work, name: str, progress: Progress) -> Examined:
     return examine(recipe, work.dataset, work.evidence[name], progress=progress)
 
 
+def look_for_risks(work: Work, progress: Progress) -> Looked:
+    """Look for risks of columns and batches."""
+    if work.risks_key is None:
+        return work.looked
+    folder = work.job.store.evidence(work.job.name, work.risks_key)
+    settings = work.job.plan.risk_settings()
+    return look(settings, work.dataset, work.reference, folder, progress=progress)
+
+
 def decide_all(work: Work, progress: Progress) -> Decision:
     """Judge every row, and write down what was run.
 
@@ -78,6 +88,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         checks=checks(decision, work.chosen.run, skipped),
         not_run=tuple(NotRun(name, why) for name, why in work.chosen.not_run),
         trusted=work.keys.get("trusted"),
+        findings=work.looked.findings,
     )
     record.write(work.folder)
     return work.decision
@@ -129,6 +140,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
+        looked=work.looked,
     )
 
 

@@ -14,7 +14,9 @@ from pipelines.outcome import Outcome
 from pipelines.progress import per_second
 from pipelines.terminal import StderrConsole, plain
 from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.risks import ALARM, WARNING
 
+_SEVERITIES = {ALARM: "bold red", WARNING: "yellow"}
 _STYLES = {KEEP: "green", REVIEW: "yellow", QUARANTINE: "red"}
 
 
@@ -32,6 +34,9 @@ def summarise(console: StderrConsole, outcome: Outcome, seconds: float) -> None:
     console.print(_headline(outcome, seconds), soft_wrap=True)
     console.print(_verdicts(outcome))
     console.print(_found(outcome))
+    for severity, risk, message in outcome.findings:
+        grave = Text(f"{severity}: {risk}: ", style=_SEVERITIES[severity])
+        console.print(grave + Text(plain(message)), soft_wrap=True)
     for line in _unseen(outcome):
         console.print(plain(line), soft_wrap=True)
     console.print()

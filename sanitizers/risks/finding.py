@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 NOTE, WARNING, ALARM = "note", "warning", "alarm"
@@ -45,9 +45,11 @@ class Finding:
 
 def in_order(findings: list[Finding], risks: tuple[str, ...]) -> tuple[Finding, ...]:
     """The gravest first, then in the order of the risks, then the largest beyond its line."""
+    # As floats, since 30 and 30.0 are two texts in JSON.
+    plain = (replace(f, value=round(float(f.value), 6), line=float(f.line)) for f in findings)
     return tuple(
         sorted(
-            findings,
+            plain,
             key=lambda f: (
                 SEVERITIES.index(f.severity),
                 risks.index(f.risk),
