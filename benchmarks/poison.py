@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sanitizers.poisons.flips import draw_flips
+
 #: Rows of a poisoned table: 1 where the attacker put or changed the row.
 Truth = NDArray[np.bool_]
 
@@ -13,7 +15,9 @@ Truth = NDArray[np.bool_]
 def flip_labels(
     frame: pd.DataFrame, label: str, rate: float, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, Truth]:
-    """Give random rows the label of another class, drawn evenly.
+    """Give random rows the label of another class, drawn evenly, as ``flip-random`` does.
+
+    Its draws come from `rng` alone, rows first; the committed samples and figures hang on them.
 
     Parameters
     ----------
@@ -24,11 +28,10 @@ def flip_labels(
     rng : numpy.random.Generator
     """
     classes = np.array(sorted(frame[label].unique()), dtype=object)
-    hit = rng.choice(len(frame), size=round(rate * len(frame)), replace=False)
-    was = np.searchsorted(classes.astype(str), frame[label].to_numpy()[hit].astype(str))
-    shift = rng.integers(1, len(classes), size=len(hit))
+    codes = np.searchsorted(classes.astype(str), frame[label].to_numpy().astype(str))
+    hit, to = draw_flips(codes, len(classes), round(rate * len(frame)), rng)
     labels = frame[label].to_numpy(dtype=object).copy()
-    labels[hit] = classes[(was + shift) % len(classes)]
+    labels[hit] = classes[to]
     truth = np.zeros(len(frame), dtype=bool)
     truth[hit] = True
     return frame.assign(**{label: labels}), truth
@@ -45,6 +48,10 @@ def slip_cluster(
     at_a_row: bool = False,
 ) -> tuple[pd.DataFrame, Truth]:
     """Add a tight cluster of rows to some neighbouring slices of a table in order of time.
+
+    ``dense-cluster`` of `sanitizers.poisons` is the same attack for a table with roles. Its
+    draws are others, and the committed samples and figures hang on those made here: slices,
+    hosts, then column by column the centre and the rows around it.
 
     Parameters
     ----------

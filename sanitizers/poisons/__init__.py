@@ -10,11 +10,13 @@ from typing import Any
 
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.settings import make
-from sanitizers.poisons.batches import DuplicateFlood, FeatureShift, SkewBatch
+from sanitizers.poisons.batches import DuplicateFlood, SkewBatch
+from sanitizers.poisons.clusters import DenseCluster
 from sanitizers.poisons.corners import FarCorner
 from sanitizers.poisons.flips import FlipCluster, FlipFar, FlipNear, FlipPair, FlipRandom
 from sanitizers.poisons.poison import TRUTH_SCHEMA, Poison, Poisoned
 from sanitizers.poisons.regressions import Gradient, Statistical
+from sanitizers.poisons.shifts import FeatureShift
 from sanitizers.poisons.triggers import Trigger
 
 __all__ = ["POISONS", "TRUTH_SCHEMA", "Poison", "Poisoned", "poison"]
@@ -29,6 +31,7 @@ POISONS: Mapping[str, type[Poison]] = {
         FlipFar,
         FlipCluster,
         FarCorner,
+        DenseCluster,
         Statistical,
         Gradient,
         DuplicateFlood,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -203,10 +202,3 @@ def _natural(name: str) -> tuple[float, str]:
         return float(name), name
     except ValueError:
         return np.inf, name
-
-
-def other_classes(
-    codes: NDArray[np.int64], names: Sequence[str], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """For each code another one, drawn evenly."""
-    return np.asarray((codes + rng.integers(1, len(names), len(codes))) % len(names))

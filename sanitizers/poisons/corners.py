@@ -67,7 +67,7 @@ class FarCorner:
         hosts = scene.rng.integers(0, scene.rows, scene.count)
         near = np.where(corner > 0.5, corner - away, corner + away)
         rows = design.write(scene.table.take(pa.array(hosts)), near)
-        return added(scene, self.name, _answered(scene, rows), hosts)
+        return added(scene, self.name, answered(scene, rows), hosts)
 
 
 def _far_corner(
@@ -80,7 +80,7 @@ def _far_corner(
     return np.asarray(corners[int(np.argmax(nearest))])
 
 
-def _answered(scene: Scene, rows: pa.Table) -> pa.Table:
+def answered(scene: Scene, rows: pa.Table) -> pa.Table:
     """Give all rows one label, or an extreme target, where there is such a role."""
     everywhere = np.arange(rows.num_rows)
     if scene.roles.label:

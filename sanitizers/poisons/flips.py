@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sanitizers.core.data import Roles
 from sanitizers.core.design import fit_design
@@ -18,9 +19,29 @@ from sanitizers.poisons.classes import (
     flip,
     labelled,
     margins,
-    other_classes,
 )
 from sanitizers.poisons.poison import Act, Poisoned, start
+
+
+def draw_flips(
+    codes: NDArray[np.int64], classes: int, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw rows, and for each a class that it does not have.
+
+    Parameters
+    ----------
+    codes : ndarray of int64, shape (n,)
+        The class of each row, from 0; -1 where it has none.
+    classes, count : int
+    rng : numpy.random.Generator
+        Draws the rows first, without repetition, then the steps to the other classes.
+
+    Returns
+    -------
+    rows, to : ndarray of int64, shape (count,)
+    """
+    rows = rng.choice(np.flatnonzero(codes >= 0), size=count, replace=False)
+    return rows, (codes[rows] + rng.integers(1, classes, size=count)) % classes
 
 
 @dataclass(frozen=True)
@@ -44,9 +65,8 @@ class FlipRandom:
     def poison(self, table: pa.Table, roles: Roles, rate: float, seed: int) -> Poisoned:
         scene = start(self, table, roles, rate, seed)
         classes = classes_of(scene)
-        able = labelled(scene, classes, classes.codes >= 0)
-        rows = scene.rng.choice(able, scene.count, replace=False)
-        to = other_classes(classes.codes[rows], classes.names, scene.rng)
+        labelled(scene, classes, classes.codes >= 0)
+        rows, to = draw_flips(classes.codes, len(classes.names), scene.count, scene.rng)
         return flip(scene, self.name, classes, rows, to)
 
 
