@@ -24,6 +24,8 @@ JSON_KEYS = (
     "manifest",
     "report",
 )
+#: Warnings and alarms that are told, and characters of each; the manifest has all.
+FINDINGS, TOLD = 20, 500
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ class Outcome:
             str(release / MANIFEST) if release else None,
             str(release / REPORT if release else report) if release or report else None,
             already,
-            tuple((f.severity, f.risk, f.message) for f in findings if f.severity != NOTE),
+            tuple((f.severity, f.risk, f.message[:TOLD]) for f in findings if f.severity != NOTE)[
+                :FINDINGS
+            ],
         )
 
     @classmethod

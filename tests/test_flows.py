@@ -121,6 +121,7 @@ def test_only_small_values_pass_between_tasks(folder: Path) -> None:
     results: list[object] = [inputs]
     for name in Job.load(plan, str(store.root)).ingested(inputs).chosen.run:
         results.append(flows.examine.fn(plan, str(store.root), inputs, name))
+    results.append(flows.risks.fn(plan, str(store.root), inputs))
     results.append(flows.decide.fn(plan, str(store.root), inputs))
     results.append(flows.report.fn(plan, str(store.root), inputs))
     results.append(flows.publish.fn(plan, str(store.root), inputs))
