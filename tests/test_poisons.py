@@ -112,6 +112,30 @@ def test_a_flood_comes_in_a_span_of_time() -> None:
     assert len(set(bad.column("label").to_pylist())) <= 3
 
 
+@pytest.mark.parametrize("at_a_row", [False, True])
+def test_a_dense_cluster_is_tight_in_a_span_of_time(at_a_row: bool) -> None:
+    table = mixed_data(0)
+    recipe = poison("dense-cluster", {"at_a_row": at_a_row})
+    done = recipe.poison(table, MIXED_ROLES, 0.1, 0)
+    bad = part(done.table, done.mask)
+    for name in ("a", "b", "c"):
+        assert np.nanstd(bad.column(name).to_numpy()) < 0.1 * np.nanstd(table.column(name))
+    assert len(set(bad.column("colour").to_pylist())) == 1
+    days = bad.column("day").to_numpy()
+    assert days.max() - days.min() <= 0.16 * 400 / 7 + 1
+
+
+@pytest.mark.parametrize("name", ["duplicate-flood", "skew-batch"])
+def test_without_spread_copies_are_exact_but_for_the_last_digits(name: str) -> None:
+    rng = np.random.default_rng(0)
+    x = np.append(rng.normal(size=299), 1e4)
+    table = pa.table({"x": x, "y": np.where(x > 0, "u", "v")})
+    done = poison(name, {"spread": 0.0}).poison(table, Roles(label="y", features=("x",)), 0.1, 0)
+    fresh = np.unique(part(done.table, done.mask).column("x").to_numpy())
+    assert len(fresh) <= 3
+    assert all(np.abs(x - value).min() < 1e-4 for value in fresh)
+
+
 def test_a_skewing_batch_is_new() -> None:
     table = mixed_data(0)
     done = poison("skew-batch").poison(table, MIXED_ROLES, 0.1, 0)

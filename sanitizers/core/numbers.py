@@ -70,7 +70,9 @@ def digits_of(numbers: NDArray[np.float64], kind: pa.DataType) -> int:
     for digits in _DIGITS:
         if np.allclose(known, np.round(known, digits), rtol=1e-12, atol=0):
             return digits
-    spread = float(known.max() - known.min()) or 1.0
+    # One absurd value must not make the others coarse.
+    spread = float(np.subtract(*np.quantile(known, [0.75, 0.25])))
+    spread = spread or float(known.max() - known.min()) or 1.0
     return _SIGNIFICANT - 1 - int(np.floor(np.log10(spread)))
 
 

@@ -31,7 +31,7 @@ class DuplicateFlood:
     originals : int
         Rows that are copied.
     spread : float
-        Standard deviation of numbers around the original, in shares of their range.
+        Standard deviation of numbers around the original, in those of the column.
     span : float
         The share of the time in which the copies arrive; of the file, where there is no
         role for the time.
@@ -51,7 +51,7 @@ class DuplicateFlood:
     act: ClassVar[Act] = "add"
 
     originals: int = 3
-    spread: float = 0.005
+    spread: float = 0.02
     span: float = 0.15
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class SkewBatch:
     Parameters
     ----------
     spread : float
-        Standard deviation of numbers around the row that is copied, in shares of their range.
+        Standard deviation of numbers around the row that is copied, in those of the column.
 
     Notes
     -----
@@ -105,7 +105,7 @@ class SkewBatch:
     needs: ClassVar[frozenset[str]] = frozenset({"features", "label"})
     act: ClassVar[Act] = "add"
 
-    spread: float = 0.005
+    spread: float = 0.02
 
     def __post_init__(self) -> None:
         check_shares(self.name, spread=self.spread)

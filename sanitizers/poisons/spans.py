@@ -23,7 +23,7 @@ def span_of(scene: Scene, rows: int) -> NDArray[np.int64]:
 
 
 def near_copies(scene: Scene, rows: NDArray[np.int64], spread: float) -> pa.Table:
-    """Near-copies of rows: numbers a little off, where they are not missing."""
+    """Near-copies of rows: numbers off by `spread` standard deviations, where not missing."""
     table = scene.table.take(pa.array(rows))
     design = fit_design(scene.table, scene.roles.features)
     for column in design.columns:
@@ -31,7 +31,8 @@ def near_copies(scene: Scene, rows: NDArray[np.int64], spread: float) -> pa.Tabl
             continue
         values = table.column(column.name)
         known = ~np.isnan(raw_numbers(values))
-        near = column.encode(values)[:, 0] + scene.rng.normal(0, spread, len(rows))
+        deviation = spread * float(np.std(column.encode(scene.table.column(column.name))))
+        near = column.encode(values)[:, 0] + scene.rng.normal(0, deviation, len(rows))
         moved = column.decode(near).filter(pa.array(known))
         table = overwrite(table, column.name, np.flatnonzero(known), moved)
     return table
