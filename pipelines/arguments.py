@@ -248,7 +248,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--fail-on",
         metavar="WHAT",
         action="append",
-        help="hold a run with any such row: review, quarantine, or a sanitizer's name",
+        help="hold a run in which this is found: review, quarantine, a sanitizer, risks (any "
+        "alarm about columns or batches), or one of the risks",
     )
     policy.add_argument("--use", metavar="A,B", help="run these sanitizers only")
     result = parser.add_argument_group("result")

@@ -31,6 +31,13 @@ def leaks(look: Look) -> Iterator[Finding]:
     third: by the AUC (for several classes the mean over one against the rest, weighted by
     their rows) or, for a target, by R2. Categories become the mean answer of their rows
     in the training folds.
+
+    Lines, measured on 18 clean real tables: their best column has an AUC of 0.67 to 0.95
+    (annthyroid: 0.988, a hormone level that nearly defines the disease). A copy of the
+    label has 1.00 with no noise, 0.98 to 0.99 with 2 % and 0.94 to 0.95 with 10 %. An alarm
+    from 0.99; a warning from 0.93 where the second column is 0.08 behind. On 6 clean
+    regression tables the best R2 is 0.09 to 0.68; a true leak, the registered riders among
+    all riders of the bike rental data, has 0.946 with the next 0.33 behind.
     """
     roles, batch = look.data.roles, look.first(ROWS)
     if roles.label:

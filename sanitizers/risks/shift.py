@@ -52,15 +52,24 @@ def shifts(look: Look) -> Iterator[Finding]:
 
     Each column is compared by Kolmogorov and Smirnov's test (categories by chi-squared),
     with false discoveries held down over all columns and comparisons; a classifier that
-    is to tell the batches apart finds what no single column shows.
+    is to tell the batches apart finds what no single column shows. A column is told once
+    for all times, once for all sources and once for the reference, where it differs most.
+    Only against a reference is a difference a warning: seasons and suppliers differ.
+
+    Measured on batches of 800 rows, 4 real tables, 4 repeats each: told with nothing
+    planted 0, a mean moved by 0.2 or 0.5 standard deviations 1.0, correlations broken 1.0,
+    rare classes three times as many 1.0, a dense 5 % 0.06 (see `skewing`). As a warning 0,
+    0.81, 1.0, 1.0, 0.62, 0. On 50 clean synthetic tables with times, sources and a
+    reference no warning, and one note. Real data in order of time drift: bike rentals and
+    air quality give 7 notes each.
     """
     differences = [d for c in look.comparisons for d in _differences(c)]
     level = benjamini_hochberg(np.array([d.p_value for d in differences]), FALSE_SHARE)
-    for comparison in look.comparisons:
-        mine = [d for d in differences if d.comparison is comparison]
-        yield from _told(comparison, mine, level)
-        if comparison.role != "source":
-            yield from _domain(comparison)
+    for role in ("reference", "time", "source"):
+        mine = [d for d in differences if d.comparison.role == role]
+        yield from _told([d for d in mine if d.p_value <= level], len({d.column for d in mine}))
+        if role != "source":
+            yield from _domain([c for c in look.comparisons if c.role == role])
 
 
 def _differences(comparison: Comparison) -> Iterator[Difference]:
@@ -102,16 +111,14 @@ def _frequent(one: Column) -> NDArray[np.int64]:
     return np.asarray(place[one.codes], dtype=np.int64)
 
 
-def _told(
-    comparison: Comparison, differences: Sequence[Difference], level: float
-) -> Iterator[Finding]:
-    found = [d for d in differences if d.p_value <= level]
-    if not found:
-        return
-    found.sort(key=lambda d: (-d.psi, d.column))
-    large = [d for d in found if d.psi >= NOTE_PSI]
-    for one in large[:MOST_TOLD]:
-        grave = one.psi >= WARN_PSI and comparison.role != "source"
+def _told(differences: Sequence[Difference], columns: int) -> Iterator[Finding]:
+    ranked = sorted(differences, key=lambda d: (-d.psi, d.column, d.comparison.name))
+    worst = {d.column: d for d in reversed(ranked)}
+    found = [d for d in ranked if worst[d.column] is d]
+    told = [d for d in found if d.psi >= NOTE_PSI][:MOST_TOLD]
+    for one in told:
+        comparison = one.comparison
+        grave = one.psi >= WARN_PSI and comparison.role == "reference"
         yield Finding(
             "shift",
             WARNING if grave else NOTE,
@@ -122,8 +129,9 @@ def _told(
             f"{comparison.against}: PSI {one.psi:.2f}, {one.test} {one.statistic:.2f}",
             _detail(comparison) | {"test": one.test, "p_value": one.p_value},
         )
-    rest = [d for d in found if d not in large[:MOST_TOLD]]
+    rest = found[len(told) :]
     if rest:
+        comparison = rest[0].comparison
         named = ", ".join(repr(d.column) for d in rest[:5])
         yield Finding(
             "shift",
@@ -131,8 +139,8 @@ def _told(
             comparison.name,
             rest[0].psi,
             0.0,
-            f"{len(rest):,} {'more ' if large else ''}of {len(differences):,} columns differ a "
-            f"little between {comparison.name} and {comparison.against}: {named}"
+            f"{len(rest):,} {'more ' if told else ''}of {columns:,} columns differ, the first of "
+            f"them most in {comparison.name} (PSI {rest[0].psi:.2f}): {named}"
             f"{' ...' if len(rest) > 5 else ''}",
             _detail(comparison) | {"columns": {d.column: round(d.psi, 4) for d in rest[:50]}},
         )
@@ -147,11 +155,14 @@ def _detail(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _domain(comparison: Comparison) -> Iterator[Finding]:
-    value, z = domain_auc(comparison.rows, comparison.mine)
+def _domain(held: Sequence[Comparison]) -> Iterator[Finding]:
+    tried = [(*domain_auc(c.rows, c.mine), c) for c in held]
+    if not tried:
+        return
+    value, z, comparison = max(tried, key=lambda t: (t[1], t[2].name))
     if z <= NOTE_Z:
         return
-    grave = z > WARN_Z and value >= WARN_AUC
+    grave = z > WARN_Z and value >= WARN_AUC and comparison.role == "reference"
     yield Finding(
         "shift",
         WARNING if grave else NOTE,

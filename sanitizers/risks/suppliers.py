@@ -31,6 +31,10 @@ def bad_sources(look: Look) -> Iterator[Finding]:
 
     The sources are cut into folds; the rows of a fold are judged by models that saw none
     of its sources. What is compared is the mean loss of each source.
+
+    Measured on 4 real tables, 2 repeats each, 20 sources of 200 rows, two of them bad: with
+    20 % of their labels flipped 81 % are found, with 30 % and 50 % all, and no other source
+    is accused. On 18 clean real tables with 10 sources none is.
     """
     roles = look.data.roles
     if not roles.source or not (roles.label or roles.target):
