@@ -69,10 +69,27 @@ _FILES = {
     "faults": ("adbench/12_fault.npz", "y"),
 }
 
+#: Tables with a number to predict, and its column; columns that give it away are left out.
+REGRESSION = {
+    "tuning": ("warfarin", "grid", "air_quality", "concrete"),
+    "report": ("house", "bikes", "ames", "telomere"),
+}
+_TARGETS = {
+    "warfarin": ("warfarin_pharm-preproc", "TherapeuticDoseofWarfarin"),
+    "grid": ("grid_stability-processed", "stab"),
+    "air_quality": ("airquality_co", "true_label"),
+    "concrete": ("modeldata_concrete", "compressive_strength"),
+    "house": ("house-processed", "SalePrice"),
+    "bikes": ("Bikeshare", "bikers"),
+    "ames": ("modeldata_ames", "Sale_Price"),
+    "telomere": ("telomere_ts", "true_label"),
+}
+_ANSWERS = ("Unnamed: 0", "rownames", "given_label", "true_error", "casual", "registered")
+
 
 @dataclass(frozen=True)
 class Table:
-    """A real table for classification, as its publisher made it.
+    """A real table, as its publisher made it.
 
     Parameters
     ----------
@@ -110,6 +127,13 @@ def load(name: str, data: Path) -> Table:
         frame = frame.drop(columns=["rownames"], errors="ignore")
     frame[label] = frame[label].astype(str)
     return Table(name, frame, label)
+
+
+def load_regression(name: str, data: Path) -> Table:
+    """Read one of the tables of `REGRESSION`; its `label` is the number to predict."""
+    file, target = _TARGETS[name]
+    frame = pd.read_csv(data / "regression" / f"{file}.csv.gz")
+    return Table(name, frame.drop(columns=[c for c in _ANSWERS if c in frame]), target)
 
 
 def sample(table: Table, rows: int, seed: int) -> Table:

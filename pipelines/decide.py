@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.disk import make_folder, write_json, write_table
-from pipelines.examine import read_evidence, settings_of
+from pipelines.examine import Examined, read_evidence, settings_of
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress
@@ -191,9 +191,7 @@ def decide(
     with progress.stage("decide", ingested.rows, len(files)) as stage:
         summaries = _summarise(ingested, evidence)
         thresholds = {
-            name: draw(
-                name, policy.rule(name, trusted=vouched.any and _calibrated(summary)), summary
-            )
+            name: _threshold(name, policy, summary, evidence[name], vouched=vouched.any)
             for name, summary in summaries.items()
         }
         tally = _Tally(summaries)
@@ -208,6 +206,14 @@ def decide(
     decision = tally.decision(ingested, policy, thresholds)
     write_json(folder / DECISION, asdict(decision))
     return decision
+
+
+def _threshold(
+    name: str, policy: Policy, summary: ScoreSummary, evidence: Path, *, vouched: bool
+) -> Threshold:
+    influence = Examined.load(evidence).influence
+    trusted = vouched and _calibrated(summary)
+    return draw(name, policy.rule(name, trusted=trusted, influence=influence), summary)
 
 
 def matching(findings: Sequence[Finding], word: str) -> tuple[Finding, ...]:

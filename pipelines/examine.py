@@ -24,10 +24,10 @@ from pipelines.store import key_of, salt_digest
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, IntegrityError, PlanError, SanitizeError
 from sanitizers.core.evidence import SCHEMA, examine_batch
-from sanitizers.core.sanitizer import Sanitizer, Scorer
+from sanitizers.core.sanitizer import Influential, Sanitizer, Scorer
 
 #: Counts up when evidence files change their meaning.
-EVIDENCE_FORMAT = 1
+EVIDENCE_FORMAT = 2
 MARKER = "evidence.json"
 
 
@@ -46,6 +46,8 @@ class Examined:
         What fitting and scoring took when they were done.
     skipped : tuple of (str, str)
         Feature columns that could not be used, each with the reason.
+    influence : float or None
+        How far the finds bend what is learned, where the sanitizer says so.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Examined:
     abstained: int
     seconds: float
     skipped: tuple[tuple[str, str], ...] = ()
+    influence: float | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Examined:
@@ -73,6 +76,7 @@ class Examined:
                 int(value["abstained"]),
                 float(value["seconds"]),
                 tuple((str(column), str(why)) for column, why in value["skipped"]),
+                None if value["influence"] is None else float(value["influence"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{folder / MARKER} is malformed: {error!r}") from None
@@ -164,6 +168,7 @@ def examine(
         "abstained": abstained,
         "seconds": round(time.monotonic() - started, 3),
         "skipped": [list(pair) for pair in skipped],
+        "influence": scorer.influence if isinstance(scorer, Influential) else None,
     }
     write_json(folder / MARKER, marker)
     return Examined.load(folder)

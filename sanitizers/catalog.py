@@ -14,10 +14,11 @@ from sanitizers.core.settings import make
 from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
+from sanitizers.regression import Regression
 
 #: Every sanitizer of the product. Third parties say ``module:Name`` instead.
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
-    kind.name: kind for kind in (Outliers, MicroVotes, MicroConcentration, Labels)
+    kind.name: kind for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Regression)
 }
 
 

@@ -31,6 +31,7 @@ Threat = Callable[[int], tuple[Dataset, NDArray[np.bool_]]]
 #: The roles of `clean_data`.
 ROLES = Roles(
     label="label",
+    target="target",
     time="day",
     source="source",
     features=("a", "b", "c", "d", "e", "f", "colour", "member", "since"),
@@ -55,6 +56,8 @@ def clean_data(seed: int, rows: int = 800) -> pa.Table:
     columns["member"] = pa.array(rng.random(rows) < 0.5)
     columns["since"] = pa.array(rng.integers(0, 10**9, rows) * 10**6, pa.timestamp("us"))
     columns["label"] = pa.array(np.array(["x", "y", "z"])[group])
+    slopes = np.array([2.0, -1.0, 0.5, 0.0, 1.0, -2.0])
+    columns["target"] = pa.array(np.nan_to_num(numbers) @ slopes + rng.normal(size=rows))
     columns["day"] = pa.array(np.arange(rows) // 7)
     columns["source"] = pa.array(rng.choice(["s1", "s2", "s3", "s4", "s5"], rows))
     return pa.table(columns)
@@ -93,12 +96,25 @@ def flipped_labels(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(table, ROLES), bad
 
 
+def bent_targets(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Rows far out in every number, a tenth of all, with a target that bends the fit."""
+    table, bad = _marked(seed, 0.1)
+    rng = np.random.default_rng(seed)
+    for name in "abcdef":
+        table = _overwrite(table, name, bad, rng.choice([-6.0, 6.0], bad.sum()))
+    ends = np.quantile(table.column("target").to_numpy(), [0.01, 0.99])
+    numbers = np.column_stack([table.column(n).to_numpy() for n in "af"])[bad]
+    wrong = np.where(2 * numbers[:, 0] - 2 * numbers[:, 1] > 0, ends[0], ends[1])
+    return Dataset.from_table(_overwrite(table, "target", bad, wrong), ROLES), bad
+
+
 #: The threat that each sanitizer of the product is made for.
 THREATS: Mapping[str, Threat] = {
     "outliers": scattered_rows,
     "micro-votes": scattered_rows,
     "micro-concentration": cluster_in_slices,
     "labels": flipped_labels,
+    "regression": bent_targets,
 }
 
 
@@ -234,8 +250,9 @@ def _hopeless() -> Iterator[pa.Table]:
     alike = {n: pa.array([1.0] * 300) for n in "abcdef"}
     alike |= {"colour": pa.nulls(300, pa.string()), "member": pa.nulls(300, pa.bool_())}
     alike |= {"since": pa.nulls(300, pa.timestamp("us"))}
-    yield pa.table(alike | {n: table.column(n) for n in ("label", "day", "source")})
-    for column in ("label", "day", "source"):
+    rest = ("label", "target", "day", "source")
+    yield pa.table(alike | {n: table.column(n) for n in rest})
+    for column in rest:
         yield _overwrite(table, column, np.ones(300, dtype=bool), None)
     hostile = np.tile([1e308, -1e308, np.inf, -np.inf, np.nan, 0.0], 50)
     yield table.set_column(0, "a", pa.array(hostile))

@@ -14,6 +14,7 @@ from sanitizers.core.sanitizer import Sanitizer, Scorer
 from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
+from sanitizers.regression import Regression
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def test_every_sanitizer_is_under_its_own_name_and_needs_known_roles() -> None:
         "micro-votes": MicroVotes,
         "micro-concentration": MicroConcentration,
         "labels": Labels,
+        "regression": Regression,
     }
     roles = {f.name for f in fields(Roles)}
     for name, kind in SANITIZERS.items():

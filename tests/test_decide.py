@@ -132,7 +132,7 @@ class TestTrusted:
     ) -> None:
         asked = []
 
-        def rule(_: Policy, name: str, *, trusted: bool) -> Rule:
+        def rule(_: Policy, name: str, *, trusted: bool, influence: float | None) -> Rule:
             asked.append(trusted)
             return RULE
 

@@ -34,6 +34,16 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class Influential(Protocol):
+    """A scorer that knows how much harm its finds would do."""
+
+    @property
+    def influence(self) -> float:
+        """How far predictions move when the finds are let in, in robust deviations."""
+        ...
+
+
+@runtime_checkable
 class Sanitizer(Protocol):
     """A frozen recipe: its settings, and ``fit``. It never thresholds and never deletes."""
 
