@@ -19,7 +19,7 @@ Hashes = NDArray[np.uint64]
 
 #: Contents that are kept in memory, at 24 bytes each. Beyond it those whose hash lies
 #: below a line are kept, so that equal rows are kept together or not at all.
-MOST_CONTENTS = 4_000_000
+MOST_CONTENTS = 1_000_000
 #: Classes that are counted; a label with more is no label.
 MOST_CLASSES = 10_000
 #: Groups of rows in conflict of which ids are told, and ids in all.
