@@ -215,6 +215,14 @@ class Work:
         columns = (s.read([self.roles.trusted])[0] for s in self.data.shard_files())
         return rows + sum(pc.sum(column).as_py() or 0 for column in columns)
 
+    @property
+    def unscanned(self) -> tuple[str, ...]:
+        """The columns that no sanitizer looked at: no feature, no answer, no time, no source."""
+        roles = self.roles
+        seen = {*roles.features, roles.label, roles.target, roles.time, roles.source}
+        known = seen | {roles.id, roles.trusted}
+        return tuple(c.name for c in self.data.columns if c.name not in known)
+
     def outcome(self, release: Path | None, *, already: bool = False) -> Outcome:
         """What came of the run."""
         return Outcome.of(
@@ -222,6 +230,7 @@ class Work:
             self.decision,
             self.chosen.not_run,
             findings=self.looked.findings,
+            unscanned=self.unscanned,
             trusted=self.trusted is not None or self.roles.trusted is not None,
             release=release,
             report=self.report,

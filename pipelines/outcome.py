@@ -52,6 +52,8 @@ class Outcome:
         True where an earlier run had published exactly this.
     findings : tuple of (str, str, str)
         Warnings and alarms about columns and batches: severity, risk, message.
+    unscanned : tuple of str
+        Columns that were carried through and that no sanitizer looked at.
     """
 
     dataset: str
@@ -71,6 +73,7 @@ class Outcome:
     report: str | None = None
     already: bool = False
     findings: tuple[tuple[str, str, str], ...] = ()
+    unscanned: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -80,6 +83,7 @@ class Outcome:
         not_run: tuple[tuple[str, str], ...],
         *,
         findings: Sequence[Finding] = (),
+        unscanned: Sequence[str] = (),
         trusted: bool,
         release: Path | None,
         report: Path | None,
@@ -93,6 +97,7 @@ class Outcome:
         decision : Decision
         not_run : tuple of (str, str)
         findings : sequence of Finding
+        unscanned : sequence of str
         trusted : bool
         release : Path or None
             The folder of the release.
@@ -120,6 +125,7 @@ class Outcome:
             tuple((f.severity, f.risk, f.message[:TOLD]) for f in findings if f.severity != NOTE)[
                 :FINDINGS
             ],
+            tuple(unscanned),
         )
 
     @classmethod
@@ -127,7 +133,8 @@ class Outcome:
         """Make an outcome from what `asdict` made of it and JSON kept."""
         pairs = tuple((name, why) for name, why in value["not_run"])
         findings = tuple((s, risk, text) for s, risk, text in value["findings"])
-        return cls(**{**value, "not_run": pairs, "findings": findings})
+        unscanned = tuple(value["unscanned"])
+        return cls(**{**value, "not_run": pairs, "findings": findings, "unscanned": unscanned})
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

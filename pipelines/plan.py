@@ -112,7 +112,8 @@ class Plan(Part):
     @property
     def store(self) -> Path:
         """The folder of the store: the plan's, the environment's, or ``./sanitized``."""
-        return Path(self.dataset.store or os.environ.get(STORE_VARIABLE) or STORE)
+        given = self.dataset.store or os.environ.get(STORE_VARIABLE) or STORE
+        return Path(given if "://" in given else os.path.normpath(given))
 
     def core_policy(self) -> Policy:
         """The policy that `decide` works by."""

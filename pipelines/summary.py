@@ -17,6 +17,8 @@ from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
 from sanitizers.risks import ALARM, WARNING
 
 _SEVERITIES = {ALARM: "bold red", WARNING: "yellow"}
+#: Columns that are named, at most.
+NAMED = 5
 _STYLES = {KEEP: "green", REVIEW: "yellow", QUARANTINE: "red"}
 
 
@@ -94,6 +96,10 @@ def _found(outcome: Outcome) -> Table:
 def _unseen(outcome: Outcome) -> Iterator[str]:
     for name, why in outcome.not_run:
         yield f"not run: {name}, because {why}"
+    if outcome.unscanned:
+        more = len(outcome.unscanned) - NAMED
+        named = ", ".join(outcome.unscanned[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        yield f"not scanned: {named}; carried through as they came"
     if not outcome.trusted:
         yield (
             "no trusted rows: lines were drawn on the data under suspicion; a few hundred rows "
