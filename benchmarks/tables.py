@@ -28,6 +28,7 @@ TUNING = (
     "mammography",
     "campaign",
     "annthyroid",
+    "magic",
 )
 REPORT = (
     "satimage",
@@ -35,7 +36,6 @@ REPORT = (
     "vehicle",
     "spambase",
     "credit",
-    "magic",
     "pendigits",
     "cardiotocography",
     "faults",
