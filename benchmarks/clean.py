@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.product import Outcome, run
@@ -32,7 +31,7 @@ def main() -> None:
     five = [name for name in FIVE[given.half] if name in outcomes]
     grids = [_summary(outcomes, five, given.half), _detail(outcomes)]
     name = "clean" if given.half == "report" else "clean_tuning"
-    raw = {table: asdict(outcome) for table, outcome in outcomes.items()}
+    raw = {table: outcome.record() for table, outcome in outcomes.items()}
     publish(name, f"python -m benchmarks.clean --half {given.half}", grids, NOTES, raw)
 
 

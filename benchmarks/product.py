@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ class Outcome:
     peak_mb: float
     own_peak_mb: float
     sanitizers: dict[str, tuple[float, float]]
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of the run: counts and times, no folder of this machine."""
+        counts = {k: v for k, v in self.result.items() if isinstance(v, bool | int)}
+        checks = [
+            {k: check[k] for k in ("sanitizer", "scored", "review", "quarantine")}
+            for check in self.release.get("checks", ())
+        ]
+        times = {k: v for k, v in asdict(self).items() if k not in ("result", "release")}
+        return {"counts": counts, "checks": checks, **times}
 
     @property
     def sanitizing(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def main() -> None:
     title = f"{COLUMNS} numeric columns and a label, {given.format}"
     grids = [_whole(title, outcomes), _parts(outcomes)]
     command = f"python -m benchmarks.scale --format {given.format}"
-    raw = {str(rows): asdict(outcome) for rows, outcome in outcomes.items()}
+    raw = {str(rows): outcome.record() for rows, outcome in outcomes.items()}
     publish("scale" if given.format == "csv" else "scale_parquet", command, grids, NOTES, raw)
 
 
