@@ -63,7 +63,9 @@ def ours(*names: str) -> Contender:
     def load() -> Callable[[Dataset], Flags]:
         from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer
         from sanitizers.core.evidence import examine_batch
-        from sanitizers.core.policy import QUARANTINE, Policy, ScoreSummary, draw, judge
+        from sanitizers.core.lines import ScoreSummary, draw
+        from sanitizers.core.policy import Policy
+        from sanitizers.core.verdicts import QUARANTINE, judge
 
         def run(data: Dataset) -> Flags:
             recipes = {name: sanitizer(name) for name in names or SANITIZERS}

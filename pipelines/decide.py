@@ -22,19 +22,10 @@ from pipelines.store import key_of
 from pipelines.vouched import Vouched
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
-from sanitizers.core.policy import (
-    KEEP,
-    QUARANTINE,
-    REVIEW,
-    VERDICT_SCHEMA,
-    VERDICTS,
-    Policy,
-    ScoreSummary,
-    Threshold,
-    draw,
-    judge,
-)
+from sanitizers.core.lines import ScoreSummary, Threshold, draw
+from sanitizers.core.policy import Policy
 from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, VERDICTS, judge
 from sanitizers.risks import ALARM, Finding
 
 #: Counts up when verdict files change their meaning.

@@ -19,7 +19,8 @@ from pipelines.store import Store
 from pipelines.terminal import plain
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import PlanError, did_you_mean
-from sanitizers.core.policy import QUARANTINE, Threshold
+from sanitizers.core.lines import Threshold
+from sanitizers.core.verdicts import QUARANTINE
 
 #: Characters of a value that are shown to people, at most.
 SHOWN = 200

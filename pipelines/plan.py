@@ -117,7 +117,8 @@ class Plan(Part):
 
     def core_policy(self) -> Policy:
         """The policy that `decide` works by."""
-        from sanitizers.core.policy import Line, Policy, Rule
+        from sanitizers.core.lines import Line, Rule
+        from sanitizers.core.policy import Policy
 
         def line(name: str, verdict: str, text: str | None) -> Line | None:
             try:

@@ -30,7 +30,7 @@ from pipelines.shards import ParquetShard
 from pipelines.split import SPLITS, copy_file, split_shard, split_unreadable
 from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, SanitizeError
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
 FIRST_VERSION = "1.0.0"
 

@@ -12,8 +12,8 @@ from pipelines.plan import Plan
 from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer_class
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
-from sanitizers.core.policy import QUARANTINE, REVIEW
 from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from sanitizers.risks import RISKS
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.charts import TimeBins
 from pipelines.report_scan import read
 from sanitizers.core.encoder import as_numbers
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
 #: Bars of a chart over time, at most.
 TIME_BARS = 48

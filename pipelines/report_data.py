@@ -19,7 +19,8 @@ from pipelines.report_scan import histogram, read, scan_scores
 from pipelines.report_text import Text, cut
 from pipelines.shards import shard_name
 from sanitizers.core.encoder import as_numbers
-from sanitizers.core.policy import QUARANTINE, REVIEW, Threshold
+from sanitizers.core.lines import Threshold
+from sanitizers.core.verdicts import QUARANTINE, REVIEW
 
 #: Classes and sources in a table, input files and lines of the plan in theirs.
 VALUES, FILES, PLAN_LINES = 20, 200, 200

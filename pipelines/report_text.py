@@ -11,7 +11,7 @@ from itertools import groupby
 from markupsafe import Markup, escape
 
 from sanitizers.core.errors import PlanError
-from sanitizers.core.policy import Condition, Line
+from sanitizers.core.lines import Condition, Line
 
 #: Characters of one value that the report shows.
 VALUE_CHARACTERS = 200

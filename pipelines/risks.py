@@ -17,7 +17,7 @@ from pipelines.split import SPLITS
 from pipelines.store import Store, key_of, salt_digest
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import EvidenceError, SanitizeError
-from sanitizers.core.policy import KEEP
+from sanitizers.core.verdicts import KEEP
 from sanitizers.risks import Finding, RiskSettings, examine_risks
 
 #: Counts up when findings change their meaning.

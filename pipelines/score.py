@@ -23,7 +23,7 @@ from pipelines.store import Store
 from pipelines.truth import Truth, origins, read_truth
 from sanitizers.core.data import ROW_ID, Roles
 from sanitizers.core.errors import InputError, IntegrityError, PlanError, did_you_mean
-from sanitizers.core.policy import KEEP
+from sanitizers.core.verdicts import KEEP
 from sanitizers.scorecard import Damage, Scorecard, damage, score
 
 #: The share of the clean rows that no reference model is trained on.

@@ -22,7 +22,7 @@ from pipelines.manifest import FileEntry
 from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
 from sanitizers.core.data import ROW_ID, ROW_KEY
 from sanitizers.core.errors import IntegrityError
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
 
 #: The folder of each verdict in a release.
 SPLITS: Mapping[str, str] = MappingProxyType(

@@ -96,8 +96,9 @@ def decide_all(work: Work, progress: Progress) -> Decision:
 
 def report_held(work: Work, progress: Progress) -> Outcome:
     """Write the report of a run that is held, and publish nothing."""
-    with progress.stage("report", work.data.rows):
+    with progress.stage("report", work.data.rows) as stage:
         _report(work, None, Run.load(work.folder).created)
+        stage.advance(work.data.rows)
     return work.outcome(None)
 
 
@@ -105,8 +106,10 @@ def publish_rows(work: Work, progress: Progress) -> Outcome:
     """Publish the verdicts, with a report that names the version."""
 
     def report(version: str, created: str) -> Path:
-        with progress.stage("report", work.data.rows):
-            return _report(work, version, created)
+        with progress.stage("report", work.data.rows) as stage:
+            path = _report(work, version, created)
+            stage.advance(work.data.rows)
+        return path
 
     run = Run.load(work.folder)
     done = publish(work.job.store, run, work.data, work.decision, report, progress=progress)

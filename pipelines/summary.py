@@ -13,7 +13,7 @@ from rich.text import Text
 from pipelines.outcome import Outcome
 from pipelines.progress import per_second
 from pipelines.terminal import StderrConsole, plain
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 from sanitizers.risks import ALARM, WARNING
 
 _SEVERITIES = {ALARM: "bold red", WARNING: "yellow"}

@@ -15,7 +15,7 @@ from pipelines.shards import ParquetShard
 from pipelines.split import INTERNAL, SPLITS, UNREADABLE, digest_of
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sanitizers.core.data import Roles
 from sanitizers.core.design import Design, fit_design
 from sanitizers.core.errors import InputError, PlanError
 from sanitizers.core.numbers import raw_numbers, strings
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
 #: The reference models of a damage, in their order.
 MODELS = ("linear", "boosted trees")

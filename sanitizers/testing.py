@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from sanitizers.core.data import ROW_ID, Dataset, MemoryShard, Roles
 from sanitizers.core.evidence import examine_batch
-from sanitizers.core.policy import Policy, ScoreSummary, draw
+from sanitizers.core.lines import ScoreSummary, draw
+from sanitizers.core.policy import Policy
 from sanitizers.core.sanitizer import Sanitizer
 
 #: Makes a poisoned dataset from a seed, and says which rows are poison, shape (n,).

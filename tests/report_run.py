@@ -24,7 +24,8 @@ from pipelines.report_facts import RunFacts, SanitizerCard
 from pipelines.shards import shard_name
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.evidence import SCHEMA
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, VERDICTS, Threshold
+from sanitizers.core.lines import Threshold
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, VERDICTS
 
 LINES = {"outliers": (9.0, 6.0), "labels": (0.97, 0.9), "micro-votes": (0.9, None)}
 CARDS = {

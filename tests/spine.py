@@ -24,7 +24,7 @@ from pipelines.split import digest_of
 from pipelines.store import Store, key_of
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import ROW_ID, ROW_KEY, Batch, Dataset, row_keys
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
 
 SALT = bytes(range(32))
 CREATED = "2026-01-01T00:00:00+00:00"

@@ -17,16 +17,9 @@ from pipelines.ingest import Ingested
 from pipelines.shards import ParquetShard
 from sanitizers.core.data import ROW_ID, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
-from sanitizers.core.policy import (
-    KEEP,
-    QUARANTINE,
-    REVIEW,
-    VERDICT_SCHEMA,
-    Line,
-    Policy,
-    Rule,
-    judge,
-)
+from sanitizers.core.lines import Line, Rule
+from sanitizers.core.policy import Policy
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, judge
 from tests.spine import SALT, Toy, hand_in
 
 ROLES = Roles(features=("x",))

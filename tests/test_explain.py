@@ -15,7 +15,9 @@ from pipelines.publish import publish
 from pipelines.store import Store
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import IntegrityError, PlanError
-from sanitizers.core.policy import QUARANTINE, REVIEW, Line, Policy, Rule
+from sanitizers.core.lines import Line, Rule
+from sanitizers.core.policy import Policy
+from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from tests.spine import CREATED, SALT, Toy, content_ids, hand_in, mixed, stage
 
 KEY, RUN, EVIDENCE = "a" * 16, "b" * 16, "c" * 16

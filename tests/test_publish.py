@@ -26,7 +26,7 @@ from pipelines.split import INTERNAL, SPLITS, digest_of
 from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, StoreError
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW, VERDICTS
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICTS
 from tests.spine import Stage, mixed, stage, verdict_table
 
 SOME = [KEEP, KEEP, REVIEW, KEEP, QUARANTINE]

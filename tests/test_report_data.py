@@ -29,7 +29,7 @@ from pipelines.report_text import Text, moment, value_text, visible
 from pipelines.shards import shard_name
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import IntegrityError
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 from tests.report_run import make_run
 
 

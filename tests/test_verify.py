@@ -18,7 +18,7 @@ from pipelines.split import digest_of
 from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError
-from sanitizers.core.policy import KEEP, QUARANTINE, REVIEW
+from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 from tests.spine import mixed, stage
 
 VERDICTS = [KEEP, KEEP, REVIEW, KEEP, QUARANTINE, KEEP]

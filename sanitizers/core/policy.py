@@ -8,34 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sanitizers.core.errors import PlanError
-from sanitizers.core.lines import Condition, Line, Rule, ScoreSummary, Threshold, draw
-from sanitizers.core.verdicts import (
-    KEEP,
-    QUARANTINE,
-    REASON,
-    REVIEW,
-    VERDICT_SCHEMA,
-    VERDICTS,
-    judge,
-)
-
-__all__ = [
-    "KEEP",
-    "QUARANTINE",
-    "REASON",
-    "REVIEW",
-    "VERDICTS",
-    "VERDICT_SCHEMA",
-    "Condition",
-    "Line",
-    "Policy",
-    "Rule",
-    "ScoreSummary",
-    "Threshold",
-    "default_rule",
-    "draw",
-    "judge",
-]
+from sanitizers.core.lines import Condition, Line, Rule
 
 
 @dataclass(frozen=True)
