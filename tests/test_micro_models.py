@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import PlanError
-from sanitizers.micro_models import (
+from sanitizers.core.slices import (
     LEAST_ROWS,
     LEAST_SLICES,
     HashSlices,
-    MicroConcentration,
-    MicroVotes,
     SliceModels,
     SourceSlices,
     TimeSlices,
 )
+from sanitizers.micro_models import MicroConcentration, MicroVotes
 
 ROLES = Roles(time="t", source="s", features=("a", "b", "c"))
 
