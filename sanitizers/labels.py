@@ -219,7 +219,9 @@ def sharpen(P: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def fit_mixture(P: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, float]:
+def fit_mixture(
+    P: NDArray[np.float64], y: NDArray[np.int64], *, noisy: bool = True
+) -> tuple[float, float]:
     """Tell the noise of labels from the doubt of models, by maximum likelihood.
 
     The model of an observed label: with probability `r` it was replaced by one of the
@@ -231,6 +233,9 @@ def fit_mixture(P: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, fl
         Out-of-fold class probabilities.
     y : ndarray of int64, shape (n,)
         Observed labels.
+    noisy : bool
+        False where a person vouches for the labels: then r is zero, and all doubt is the
+        models' own.
 
     Returns
     -------
@@ -254,6 +259,8 @@ def fit_mixture(P: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[float, fl
         found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
         return float(found.fun), float(found.x)
 
+    if not noisy:
+        return float(np.exp(profile(-np.inf)[1])), 0.0
     best = minimize_scalar(
         lambda v: profile(v)[0], bounds=_RATES, method="bounded", options=_COARSE
     )
@@ -287,7 +294,7 @@ def _calibrate(fitted: LabelScorer, sample: Batch, trusted: Batch | None) -> Lab
         # Trusted labels carry no noise, so they tell the temperature alone.
         trusted_y = _codes(trusted.labels, fitted.classes)
         vouched = fitted.probabilities(trusted)[trusted_y >= 0]
-        temperature, _ = fit_mixture(vouched, trusted_y[trusted_y >= 0])
+        temperature, _ = fit_mixture(vouched, trusted_y[trusted_y >= 0], noisy=False)
     null = label_null(sharpen(P[known], temperature))
     return LabelScorer(fitted.classes, fitted.folds, temperature, rate, null)
 

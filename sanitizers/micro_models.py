@@ -44,7 +44,7 @@ class MicroVotes:
         How many slices of equal size, in time where a time is known, else by source, else
         by the salted id of the row.
     rows : int
-        Rows per slice that its model keeps. Cost: about 25 s per 1,000,000 rows and
+        Rows per slice that its model keeps. Cost: about 30 s per 1,000,000 rows and
         20 columns at 20 slices of 500.
     neighbours : int
 

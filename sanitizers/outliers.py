@@ -50,7 +50,7 @@ class Outliers:
         refused, since its verdicts would depend on the sharding.
     sample : int
         Rows that detectors are fitted on, at most, chosen by salted ids. Cost of the
-        default: about 3 s per 100,000 rows and 20 columns.
+        default: about 1.5 s per 100,000 rows and 20 columns.
 
     Notes
     -----

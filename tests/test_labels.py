@@ -271,3 +271,13 @@ def test_a_reason_says_the_chance_and_the_other_class() -> None:
         "models of the other rows give its label a chance of 0.001, and would say 'spam'"
     )
     assert Labels().reason(0.0, None) == ("models of the other rows give its label a chance of 1")
+
+
+def test_labels_that_are_vouched_for_carry_no_noise() -> None:
+    rng = np.random.default_rng(3)
+    P = rng.dirichlet([0.6, 0.6, 0.6], 4_000)
+    y = np.array([rng.choice(3, p=row) for row in P])
+    temperature, rate = fit_mixture(P, y, noisy=False)
+    assert rate == 0.0
+    assert temperature == pytest.approx(1.0, abs=0.1)
+    assert fit_mixture(P, y)[0] <= temperature + 0.02
