@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -26,6 +26,8 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 _MODULES = {"AutoEncoder": "auto_encoder", "DeepSVDD": "deep_svdd"}
 #: Trusted rows below this number do not replace the data as the reference.
 TRUSTED_LEAST = 100
+#: Parts that trusted rows are cut into.
+FOLDS = 5
 #: Rows on which a detector is tried before it is used.
 TRIED_ROWS = 64
 
@@ -56,7 +58,8 @@ class Outliers:
     -----
     Detectors are fitted on two halves of the sample, and each row is scored by the half
     that it does not belong to. With at least 100 trusted rows they are fitted on those
-    instead, and calibrated by cross-fitting: then scores have p-values.
+    instead, on all fifths but one: then scores have p-values. Every row has a fifth by its
+    salted id and is scored without it, trusted or not, so that the two are comparable.
 
     Score: the largest, over the detectors, of the robust z-score of the detector's own
     score (logarithm for scores that cannot be negative, such as distances).
@@ -90,23 +93,19 @@ class Outliers:
             _try_out(name, sample.X[:TRIED_ROWS])
         trusted = data.trusted_rows
         if trusted is not None and len(trusted) >= TRUSTED_LEAST:
-            return self._fit_trusted(trusted)
-        half = sample.buckets(2, "outliers/half")
-        models = [self._fit_views(sample.X[half != side]) for side in (0, 1)]
-        raw = np.empty((len(sample), len(self.detectors)))
-        for side in (0, 1):
-            raw[half == side] = _raw(models[side], sample.X[half == side])
-        return OutlierScorer(tuple(models), _scales(raw), None)
+            scorer, scores = self._fit_parts(trusted, "outliers/fold", FOLDS)
+            return replace(scorer, null=ConformalNull.fit(scores))
+        return self._fit_parts(sample, "outliers/half", 2)[0]
 
-    def _fit_trusted(self, trusted: Batch) -> OutlierScorer:
-        fold = trusted.buckets(5, "outliers/fold")
-        raw = np.full((len(trusted), len(self.detectors)), np.nan)
-        for k in np.unique(fold):
-            rest = self._fit_views(trusted.X[fold != k])
-            raw[fold == k] = _raw(rest, trusted.X[fold == k])
+    def _fit_parts(
+        self, rows: Batch, purpose: str, parts: int
+    ) -> tuple[OutlierScorer, NDArray[np.float64]]:
+        """Fit to all parts of some rows but one, for each; and score the rows themselves."""
+        part = rows.buckets(parts, purpose)
+        models = tuple(self._fit_views(rows.X[part != k]) for k in range(parts))
+        raw = _crossed(models, part, rows.X)
         scales = _scales(raw)
-        null = ConformalNull.fit(_combine(raw, scales))
-        return OutlierScorer((self._fit_views(trusted.X),), scales, null)
+        return OutlierScorer(models, scales, None, purpose), _combine(raw, scales)
 
     def _fit_views(self, rows: NDArray[np.float32]) -> tuple[Any, ...]:
         if not _enough(rows):
@@ -134,22 +133,16 @@ class _Scale:
 
 @dataclass(frozen=True)
 class OutlierScorer:
-    """Fitted detectors: one set per half of the sample, or one set on trusted rows."""
+    """Fitted detectors: a set for each part of the rows, fitted on all other parts."""
 
     models: tuple[tuple[Any, ...], ...] = field(repr=False)
     scales: tuple[_Scale, ...]
     null: Null | None
+    purpose: str
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
-        if len(self.models) == 1:
-            return _combine(_raw(self.models[0], batch.X), self.scales)
-        half = batch.buckets(2, "outliers/half")
-        scores = np.full(len(batch), np.nan)
-        for side in (0, 1):
-            mine = half == side
-            if mine.any():
-                scores[mine] = _combine(_raw(self.models[side], batch.X[mine]), self.scales)
-        return scores
+        part = batch.buckets(len(self.models), self.purpose)
+        return _combine(_crossed(self.models, part, batch.X), self.scales)
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
         return batch.farthest_columns()
@@ -240,6 +233,16 @@ def _raw(detectors: Sequence[Any], rows: NDArray[np.float32]) -> NDArray[np.floa
     for column, detector in enumerate(detectors):
         if detector is not None and len(rows):
             raw[:, column] = detector.decision_function(rows)
+    return raw
+
+
+def _crossed(
+    models: Sequence[Sequence[Any]], part: NDArray[np.int64], rows: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """The detectors' own scores of every row by the set that is not of its part."""
+    raw = np.empty((len(rows), len(models[0])))
+    for k, detectors in enumerate(models):
+        raw[part == k] = _raw(detectors, rows[part == k])
     return raw
 
 

@@ -170,12 +170,10 @@ def test_trusted_rows_give_p_values_that_are_uniform_on_clean_rows() -> None:
         assert scorer.null is not None
         p.append(scorer.null.p_value(scorer.score(fresh)))
     pooled = np.concatenate(p)
-    # The models that score have seen a quarter more rows than those that calibrate, so
-    # that fresh rows look a little nearer: p-values err on the side of keeping.
-    assert kstest(pooled, "uniform").statistic < 0.14
-    assert kstest(pooled, "uniform", alternative="greater").statistic < 0.02
+    # Fresh rows and trusted ones are scored by the same models, each without its own part.
+    assert kstest(pooled, "uniform").statistic < 0.04
     for level in (0.1, 0.05, 0.01):
-        assert 0.4 * level < np.mean(pooled <= level) < 1.3 * level
+        assert 0.7 * level < np.mean(pooled <= level) < 1.3 * level
 
 
 def test_poison_among_the_data_does_not_move_trusted_scores() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sanitizers.core.errors import PlanError
+from sanitizers.core.consensus import CONSENSUS
+from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.lines import Condition, Line, Rule
+
+#: How sanitizers are joined: the worst verdict of all, each by lines of its own; or the sum of
+#: their surprises, for those with p-values from trusted rows (`sanitizers.core.consensus`).
+WORST, SUM = "worst", "sum"
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,25 @@ class Policy:
         A run that would quarantine a larger share of its rows is held.
     rules : mapping of str to Rule
         Lines that differ from the default, per sanitizer.
+    consensus : {"worst", "sum"}
+        How sanitizers are joined. The sum needs trusted rows.
     """
 
     clean_loss: float = 0.01
     budget: float = 0.20
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    consensus: str = WORST
 
     def __post_init__(self) -> None:
         for name, value in (("clean_loss", self.clean_loss), ("budget", self.budget)):
             if not 0 < value <= 1:
                 raise PlanError(f"policy.{name} is {value!r}", expected="a share in (0, 1]")
+        if self.consensus not in (WORST, SUM):
+            raise PlanError(
+                f"policy.consensus is {self.consensus!r}",
+                expected=f"{WORST!r} or {SUM!r}",
+                do=did_you_mean(self.consensus, (WORST, SUM)),
+            )
 
     def rule(self, name: str, *, trusted: bool, influence: float | None = None) -> Rule:
         """The rule of a sanitizer: the plan's where it has one, else the default.
@@ -57,6 +71,20 @@ class Policy:
             f"{influence:.2f} robust deviations, and less than {HARMLESS:g} does no harm"
         )
         return Rule(None, usual.quarantine, basis)
+
+    def summing(self, names: Sequence[str]) -> Policy:
+        """The same policy where the p-values of some sanitizers are judged by their sum.
+
+        The sum may take the clean rows that these may take together, and they have no lines
+        of their own. Lines that are set in the plan stay.
+
+        Parameters
+        ----------
+        names : sequence of str
+        """
+        summed = Rule(None, None, f"its p-values enter the sum: see {CONSENSUS}")
+        rules = {**dict.fromkeys(names, summed), CONSENSUS: sum_rule(names, self.clean_loss)}
+        return replace(self, rules=rules | dict(self.rules))
 
 
 #: How much of the clean rows that may be lost each sanitizer may take.
@@ -155,6 +183,18 @@ def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
         Line((Condition("score", _score_at(name, share)),)),
         Line((Condition("score", _score_at(name, wide)),)),
         f"measured on clean real tables: at most {share:.2%} of their rows score higher",
+    )
+
+
+def sum_rule(names: Sequence[str], clean_loss: float) -> Rule:
+    """The lines of the sum of some sanitizers, for a share of clean rows that may be lost."""
+    share = round(sum(SHARES.get(name, 0.1) for name in names) * clean_loss, 12)
+    wide = round(min(REVIEW_FACTOR * share, 0.5), 12)
+    return Rule(
+        Line((Condition("p", share), Condition("fdr", 0.1))),
+        Line((Condition("p", wide), Condition("fdr", 0.2))),
+        f"the sums of trusted rows: at most {share:.2%} of clean rows are this surprising to "
+        f"{', '.join(names)} together, and at most one find in ten is false",
     )
 
 

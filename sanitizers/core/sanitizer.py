@@ -44,18 +44,23 @@ class Influential(Protocol):
 
 
 @runtime_checkable
-class Sanitizer(Protocol):
-    """A frozen recipe: its settings, and ``fit``. It never thresholds and never deletes."""
+class Witness(Protocol):
+    """What stands behind evidence: it has a name, and can say what a score means."""
 
     #: The name in plans, evidence and reports.
     name: ClassVar[str]
     #: The roles without which it cannot run.
     needs: ClassVar[frozenset[str]]
 
-    def fit(self, data: Dataset) -> Scorer:
-        """Learn from the whole dataset what is needed to score its rows one batch at a time."""
-        ...
-
     def reason(self, score: float, hint: str | None) -> str:
         """Say in one sentence what a score means for a row."""
+        ...
+
+
+@runtime_checkable
+class Sanitizer(Witness, Protocol):
+    """A frozen recipe: its settings, and ``fit``. It never thresholds and never deletes."""
+
+    def fit(self, data: Dataset) -> Scorer:
+        """Learn from the whole dataset what is needed to score its rows one batch at a time."""
         ...
