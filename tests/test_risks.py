@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from sanitizers.core.contents import content_hashes
 from sanitizers.core.data import Dataset, MemoryShard, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.risks import ALARM, NOTE, RISKS, WARNING, Finding, RiskSettings, examine_risks
-from sanitizers.risks.contents import content_hashes
 from sanitizers.risks.measures import auc, auc_variance, binned, chi2, ks, psi
 from sanitizers.risks.suppliers import robust_scores
 
@@ -255,6 +255,26 @@ def test_a_missing_label_contradicts_none() -> None:
     assert not found(
         {"x": ["a", "a", "b"], "y": pa.array(["1", None, "2"])}, "conflicts", roles=roles
     )
+
+
+def test_a_missing_label_hides_no_contradiction() -> None:
+    labels = pa.array(["1", None, "2", "1"])
+    (told,) = found(
+        {"x": ["a", "a", "a", "b"], "y": labels},
+        "conflicts",
+        roles=Roles(label="y", features=("x",)),
+    )
+    assert (told.detail["rows"], told.detail["groups"]) == (2, 1)
+    assert told.detail["row_ids"] == ["row-00000000", "row-00000002"]
+
+
+def test_whole_numbers_are_told_apart_beyond_the_digits_of_a_float() -> None:
+    whole = pa.table({"x": pa.array([2**53 - 1, 2**53, 2**53 + 1, -(2**63), None, 7])})
+    numbers = pa.table({"x": pa.array([2.0**53 - 1, -0.0, np.nan, 7.0])})
+    hashes = content_hashes(whole, ("x",), b"k").tolist()
+    others = content_hashes(numbers, ("x",), b"k").tolist()
+    assert len(set(hashes)) == 6
+    assert [hashes[i] for i in (0, 4, 5)] == [others[i] for i in (0, 2, 3)]
 
 
 def test_a_flood_of_one_row_is_a_warning_and_repeats_are_a_note() -> None:
