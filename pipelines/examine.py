@@ -6,80 +6,29 @@ import inspect
 import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipelines.disk import make_folder, read_json, write_json, write_table
+from pipelines.disk import make_folder, write_table
+from pipelines.examined import Examined, evidence_file, read_file, trusted_file
 from pipelines.ingest import Ingested
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
-from pipelines.shards import shard_name
 from pipelines.store import key_of, salt_digest
+from sanitizers.core.calibration import ConformalNull
 from sanitizers.core.data import Batch, Dataset, Roles
-from sanitizers.core.errors import EvidenceError, IntegrityError, PlanError, SanitizeError
-from sanitizers.core.evidence import SCHEMA, examine_batch
-from sanitizers.core.sanitizer import Influential, Sanitizer, Scorer
+from sanitizers.core.errors import EvidenceError, PlanError, SanitizeError
+from sanitizers.core.evidence import examine_batch
+from sanitizers.core.sanitizer import Influential, Sanitizer, Scorer, Witness
 
 #: Counts up when evidence files change their meaning.
-EVIDENCE_FORMAT = 2
-MARKER = "evidence.json"
-
-
-@dataclass(frozen=True)
-class Examined:
-    """The evidence of one sanitizer.
-
-    Parameters
-    ----------
-    name : str
-        The sanitizer.
-    folder : Path
-        Holds ``evidence-00000.parquet`` and so on, one per shard, in the shard's order.
-    rows, abstained : int
-    seconds : float
-        What fitting and scoring took when they were done.
-    skipped : tuple of (str, str)
-        Feature columns that could not be used, each with the reason.
-    influence : float or None
-        How far the finds bend what is learned, where the sanitizer says so.
-    """
-
-    name: str
-    folder: Path
-    rows: int
-    abstained: int
-    seconds: float
-    skipped: tuple[tuple[str, str], ...] = ()
-    influence: float | None = None
-
-    @classmethod
-    def load(cls, folder: Path) -> Examined:
-        """Read the marker of finished evidence.
-
-        Raises
-        ------
-        IntegrityError
-            If there is none, or it is malformed.
-        """
-        value = read_json(folder / MARKER)
-        try:
-            return cls(
-                str(value["sanitizer"]),
-                folder,
-                int(value["rows"]),
-                int(value["abstained"]),
-                float(value["seconds"]),
-                tuple((str(column), str(why)) for column, why in value["skipped"]),
-                None if value["influence"] is None else float(value["influence"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"{folder / MARKER} is malformed: {error!r}") from None
+EVIDENCE_FORMAT = 3
 
 
 def evidence_key(
@@ -108,7 +57,7 @@ def evidence_key(
     )
 
 
-def settings_of(recipe: Sanitizer) -> dict[str, Any]:
+def settings_of(recipe: Witness) -> dict[str, Any]:
     """The settings of a recipe, as JSON can hold them.
 
     Raises
@@ -129,7 +78,7 @@ def settings_of(recipe: Sanitizer) -> dict[str, Any]:
 def examine(
     recipe: Sanitizer, dataset: Dataset, folder: Path, *, progress: Progress = SILENT
 ) -> Examined:
-    """Fit a sanitizer on a dataset and score every row.
+    """Fit a sanitizer on a dataset and score every row, and the trusted rows besides.
 
     A finished folder is loaded. In an unfinished one the shards that are there are kept:
     each was renamed into place whole, and fitting the same recipe on the same rows gives
@@ -148,9 +97,10 @@ def examine(
     EvidenceError
         If the sanitizer raises or breaks a promise.
     """
+    dataset = dataset if _uses(recipe, "image") else dataset.without_images
     files = [evidence_file(folder, number) for number in range(len(dataset.shards))]
-    if (folder / MARKER).is_file() and all(file.is_file() for file in files):
-        return Examined.load(folder)
+    if found := Examined.finished(folder, len(files)):
+        return found
     make_folder(folder)
     started = time.monotonic()
     with progress.stage(f"examine: {recipe.name}", dataset.rows, len(files)) as stage:
@@ -158,63 +108,52 @@ def examine(
             scorer = recipe.fit(dataset)
         abstained = 0
         for file, batch in zip(files, dataset.batches(), strict=True):
-            abstained += _score(recipe.name, scorer, batch, file)
+            abstained += _score(recipe.name, scorer, batch, file).column("score").null_count
             stage.advance(len(batch))
-    skipped = dataset.encoder.skipped if _uses(recipe, "features") else ()
-    marker = {
-        "sanitizer": recipe.name,
-        "settings": settings_of(recipe),
-        "rows": dataset.rows,
-        "abstained": abstained,
-        "seconds": round(time.monotonic() - started, 3),
-        "skipped": [list(pair) for pair in skipped],
-        "influence": scorer.influence if isinstance(scorer, Influential) else None,
-    }
-    write_json(folder / MARKER, marker)
-    return Examined.load(folder)
+        trusted, conformal = _score_trusted(recipe.name, scorer, dataset, folder)
+    return Examined(
+        recipe.name,
+        folder,
+        dataset.rows,
+        abstained,
+        round(time.monotonic() - started, 3),
+        dataset.encoder.skipped if _uses(recipe, "features") else (),
+        scorer.influence if isinstance(scorer, Influential) else None,
+        trusted,
+        conformal,
+    ).write(settings_of(recipe))
 
 
-def evidence_file(folder: Path, shard: int) -> Path:
-    """Where the evidence of a shard lies in a folder of evidence."""
-    return folder / shard_name(shard, "evidence")
-
-
-def read_evidence(folder: Path, shard: int, row_ids: pa.ChunkedArray) -> pa.Table:
-    """Read the evidence of a shard, and check that it speaks of these rows.
-
-    Raises
-    ------
-    IntegrityError
-        If it is missing, unreadable, or of other rows.
-    """
-    path = evidence_file(folder, shard)
-    table = _read(path)
-    if table is None:
-        raise IntegrityError(f"{path} is missing or damaged", do=f"remove {folder} and run again")
-    if not table.column("row_id").equals(row_ids.cast(pa.string())):
-        raise IntegrityError(
-            f"{path} is about other rows than the input", do=f"remove {folder} and run again"
-        )
-    return table
-
-
-def _score(name: str, scorer: Scorer, batch: Batch, path: Path) -> int:
-    """Write the evidence of a shard unless it is there; return how many rows have none."""
-    kept = _read(path) if path.is_file() else None
+def _score(name: str, scorer: Scorer, batch: Batch, path: Path) -> pa.Table:
+    """Write the evidence of a batch unless it is there."""
+    kept = read_file(path) if path.is_file() else None
     if kept is None or not kept.column("row_id").equals(batch.row_ids.cast(pa.string())):
         with _guarded(name, "scoring"):
             kept = examine_batch(name, scorer, batch)
         write_table(kept, path)
-    return int(kept.column("score").null_count)
+    return kept
 
 
-def _read(path: Path) -> pa.Table | None:
-    """Read evidence, or None where the file is missing, damaged or of another schema."""
-    try:
-        table = pq.read_table(path, schema=SCHEMA)
-    except (OSError, pa.ArrowException):
-        return None
-    return table if table.schema.equals(SCHEMA) else None
+def _score_trusted(name: str, scorer: Scorer, dataset: Dataset, folder: Path) -> tuple[int, bool]:
+    """Write the evidence of the trusted rows; how many there are, and whether p-values are theirs.
+
+    The rows are those that sanitizers are given, `Dataset.trusted_rows`: at most 20,000, in an
+    order of their own, whether a file or a column vouches for them.
+    """
+    batch = dataset.trusted_rows
+    if batch is None:
+        return 0, False
+    table = _score(name, scorer, batch, trusted_file(folder))
+    if not isinstance(scorer.null, ConformalNull):
+        return len(batch), False
+    scores = table.column("score").drop_null().to_numpy()
+    known = scorer.null.scores
+    # A null of other scores than these, such as those of models that saw the rows, cannot
+    # say what is surprising of a trusted row. Models round, so equal is not quite equal.
+    same = len(scores) == len(known) and np.allclose(
+        np.sort(scores), known, rtol=0, atol=0.01 * float(np.std(known)) if len(known) else 0
+    )
+    return len(batch), bool(same)
 
 
 @contextmanager

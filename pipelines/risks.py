@@ -142,6 +142,7 @@ def look(
     if (folder / MARKER).is_file():
         return Looked.load(folder)
     make_folder(folder)
+    dataset = dataset.without_images
     started = time.monotonic()
     other = reference.dataset(dataset.roles, dataset.salt) if reference else None
     with progress.stage("risks", dataset.rows, 1) as stage, quiet():

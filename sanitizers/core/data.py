@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder, is_number
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
+from sanitizers.core.image_columns import IMAGE, decoded, forms, present, with_pixels
+from sanitizers.core.images import ImageShape, common_shape
 
 #: The column that names a row, in every file that the product writes.
 ROW_ID = "row_id"
@@ -24,6 +26,8 @@ ROW_KEY = "__row_key"
 ENCODER_ROWS = 50_000
 #: Trusted rows that are used, at most; more buy nothing measurable.
 TRUSTED_ROWS = 20_000
+#: Rows whose images decide the size at which all are looked at, at most.
+SHAPE_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -155,12 +159,15 @@ class Batch:
         The store's salt.
     encoder : Encoder
         Turns the feature columns into numbers; the same for all batches of a dataset.
+    image_shape : (int, int, int) or None
+        Height, width and channels of `images`; the same for all batches of a dataset.
     """
 
     table: pa.Table
     roles: Roles
     salt: bytes
     encoder: Encoder
+    image_shape: ImageShape | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -188,6 +195,22 @@ class Batch:
     def X(self) -> NDArray[np.float32]:
         """The encoded features, finite, shape (n, d)."""
         return self.encoder.transform(self.table)
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """The images at one size, shape (n, H, W, C); zeros where a row has none.
+
+        See `sanitizers.core.images.decode` for what becomes of other sizes and colours.
+        """
+        column = self._role("image")
+        if self.image_shape is None:
+            raise PlanError("a batch with images knows no size", do="take it from a Dataset")
+        return decoded(self.table, column, self.image_shape)
+
+    @cached_property
+    def has_image(self) -> NDArray[np.bool_]:
+        """Which rows have an image, shape (n,)."""
+        return present(self.table, self._role("image"))
 
     @cached_property
     def labels(self) -> NDArray[np.object_]:
@@ -281,12 +304,32 @@ class Dataset:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder of the features, fitted on a sample of hashed ids."""
+        if self.roles.image is not None:
+            return self.without_images.encoder
         rows = self._sample_table(ENCODER_ROWS, "encoder")
         return fit_encoder(rows, self.roles.features)
 
+    @cached_property
+    def image_shape(self) -> ImageShape | None:
+        """Height, width and channels at which images are looked at; None without images.
+
+        Chosen from a sample by `sanitizers.core.images.common_shape`.
+        """
+        if self.roles.image is None:
+            return None
+        sampled = self._sampled(SHAPE_ROWS, "image shape")
+        return common_shape([f for table in sampled for f in forms(table, self.roles.image)])
+
+    @cached_property
+    def without_images(self) -> Dataset:
+        """The same rows for those who do not look at images, which are then not read."""
+        if self.roles.image is None:
+            return self
+        return replace(self, roles=replace(self.roles, image=None))
+
     def batch(self, table: pa.Table) -> Batch:
         """See rows of this dataset through its roles and its encoder."""
-        return Batch(table, self.roles, self.salt, self.encoder)
+        return Batch(table, self.roles, self.salt, self.encoder, self.image_shape)
 
     def batches(self) -> Iterator[Batch]:
         """Every row, shard by shard, in order."""
@@ -297,23 +340,30 @@ class Dataset:
         """About `rows` rows, chosen and ordered by their salted ids.
 
         The choice depends on the set of rows only: not on their order, not on the
-        sharding. All rows are taken where there are no more than `rows`.
+        sharding. All rows are taken where there are no more than `rows`. Images are decoded
+        on the way, so that the sample holds pixels and not files.
         """
         return self.batch(self._sample_table(rows, purpose))
 
     @cached_property
     def trusted_rows(self) -> Batch | None:
         """The rows that a person vouches for, or None where there are none."""
-        tables = [self._read(shard) for shard in self.trusted]
+        kept: pa.Table | None = None
+        for table in self._vouched():
+            if table.num_rows:
+                found = [self._viewed(table)] if kept is None else [kept, self._viewed(table)]
+                whole = pa.concat_tables(found, promote_options="permissive")
+                # Cut each time: rows with images are large.
+                kept = _by_key(whole, self.salt, "trusted", TRUSTED_ROWS)
+        return None if kept is None else self.batch(kept)
+
+    def _vouched(self) -> Iterator[pa.Table]:
+        for shard in self.trusted:
+            yield self._read(shard)
         if self.roles.trusted:
             for shard in self.shards:
                 table = self._read(shard)
-                tables.append(table.filter(pc.fill_null(table.column(self.roles.trusted), False)))
-        tables = [t for t in tables if t.num_rows]
-        if not tables:
-            return None
-        whole = pa.concat_tables(tables, promote_options="permissive")
-        return self.batch(_by_key(whole, self.salt, "trusted").slice(0, TRUSTED_ROWS))
+                yield table.filter(pc.fill_null(table.column(self.roles.trusted), False))
 
     def _read(self, shard: Shard) -> pa.Table:
         """Read what sanitizers may see of a shard: its ids and the columns with a role."""
@@ -323,21 +373,29 @@ class Dataset:
             raise InputError(
                 f"no column {missing[0]!r} in the data", do=did_you_mean(missing[0], have)
             )
-        wanted = [ROW_ID, ROW_KEY, *self.roles.columns]
+        wanted = [ROW_ID, ROW_KEY, *self.roles.columns, *([IMAGE] if self.roles.image else [])]
         return shard.read([c for c in dict.fromkeys(wanted) if c in have])
 
+    def _viewed(self, table: pa.Table) -> pa.Table:
+        """Rows with the pixels of their images in the place of the bytes."""
+        if self.roles.image is None or self.image_shape is None:
+            return table
+        return with_pixels(table, self.roles.image, self.image_shape)
+
     def _sample_table(self, rows: int, purpose: str) -> pa.Table:
+        tables = [self._viewed(table) for table in self._sampled(rows, purpose)]
+        return _by_key(pa.concat_tables(tables), self.salt, purpose)
+
+    def _sampled(self, rows: int, purpose: str) -> Iterator[pa.Table]:
         # A row is in the sample when its key lies below a line: no pass over the
         # data but this one, and no memory but the sample's.
         share = min(1.0, rows / max(self.rows, 1))
         line = np.uint64(min(int(share * 2**64), 2**64 - 1))
-        tables = []
         for shard in self.shards:
             table = self._read(shard)
             if share < 1.0:
                 table = table.filter(pa.array(mix(_keys(table, self.salt), purpose) < line))
-            tables.append(table)
-        return _by_key(pa.concat_tables(tables), self.salt, purpose)
+            yield table
 
 
 def _keys(table: pa.Table, salt: bytes) -> NDArray[np.uint64]:
@@ -346,7 +404,7 @@ def _keys(table: pa.Table, salt: bytes) -> NDArray[np.uint64]:
     return row_keys(table.column(ROW_ID).to_pylist(), salt)
 
 
-def _by_key(table: pa.Table, salt: bytes, purpose: str) -> pa.Table:
+def _by_key(table: pa.Table, salt: bytes, purpose: str, rows: int | None = None) -> pa.Table:
     """Order rows by their salted ids, so that a fit never depends on the order of arrival."""
     order = np.argsort(mix(_keys(table, salt), purpose), kind="stable")
-    return table.take(pa.array(order))
+    return table.take(pa.array(order[:rows]))
