@@ -10,21 +10,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipelines.disk import make_folder, write_json, write_table
-from pipelines.examine import Examined, read_evidence, settings_of
+from pipelines.examine import settings_of
+from pipelines.examined import Examined, read_evidence
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress
 from pipelines.shards import shard_name
 from pipelines.store import key_of
+from pipelines.tally import Tally, floats
 from pipelines.vouched import Vouched
+from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.lines import ScoreSummary, Threshold, draw
 from sanitizers.core.policy import Policy
-from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.sanitizer import Witness
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA, VERDICTS, judge
 from sanitizers.risks import ALARM, Finding
 
@@ -130,7 +132,7 @@ def run_key(
         [ingested.digest, ingested.id_column, [shard.sha256 for shard in ingested.shards]],
         asdict(roles),
         dict(evidence),
-        [policy.clean_loss, policy.budget, {n: asdict(r) for n, r in policy.rules.items()}],
+        asdict(policy),
         dict(plan),
         [shard.sha256 for shard in trusted.shards] if trusted else None,
     )
@@ -141,7 +143,7 @@ def decide(
     roles: Roles,
     evidence: Mapping[str, Path],
     policy: Policy,
-    recipes: Mapping[str, Sanitizer],
+    recipes: Mapping[str, Witness],
     folder: Path,
     trusted: Ingested | None = None,
     *,
@@ -156,9 +158,9 @@ def decide(
     ingested : Ingested
     roles : Roles
     evidence : mapping of str to Path
-        For each sanitizer the folder of its evidence.
+        For each sanitizer the folder of its evidence; and that of their sum, if it is to judge.
     policy : Policy
-    recipes : mapping of str to Sanitizer
+    recipes : mapping of str to Witness
     folder : Path
         Where ``verdicts-00000.parquet`` and so on go, one per shard, in its order.
     trusted : Ingested, optional
@@ -178,6 +180,8 @@ def decide(
     if not evidence:
         raise PlanError("no sanitizer has given evidence", do="name one in [sanitizers] use")
     make_folder(folder)
+    if CONSENSUS in evidence:
+        policy = policy.summing(Examined.load(evidence[CONSENSUS]).terms)
     vouched = Vouched.of(roles, trusted)
     with progress.stage("decide", ingested.rows, len(files)) as stage:
         summaries = _summarise(ingested, evidence)
@@ -185,7 +189,7 @@ def decide(
             name: _threshold(name, policy, summary, evidence[name], vouched=vouched.any)
             for name, summary in summaries.items()
         }
-        tally = _Tally(summaries)
+        tally = Tally(summaries)
         for number, shard in enumerate(ingested.shard_files()):
             ids, given = vouched.read(shard)
             tables = {name: read_evidence(evidence[name], number, ids) for name in evidence}
@@ -194,7 +198,7 @@ def decide(
             write_table(verdicts, files[number])
             tally.add(tables, thresholds, given, verdicts)
             stage.advance(shard.rows)
-    decision = tally.decision(ingested, policy, thresholds)
+    decision = _decision(tally, ingested, policy, thresholds)
     write_json(folder / DECISION, asdict(decision))
     return decision
 
@@ -221,7 +225,7 @@ def verdicts_file(folder: Path, shard: int) -> Path:
 
 def checks(
     decision: Decision,
-    recipes: Mapping[str, Sanitizer],
+    recipes: Mapping[str, Witness],
     skipped: Mapping[str, tuple[tuple[str, str], ...]],
 ) -> tuple[Check, ...]:
     """What every sanitizer did, for the record of the run and the manifest.
@@ -229,7 +233,7 @@ def checks(
     Parameters
     ----------
     decision : Decision
-    recipes : mapping of str to Sanitizer
+    recipes : mapping of str to Witness
     skipped : mapping of str to tuple
         For each sanitizer the columns that it could not use (`Examined.skipped`).
     """
@@ -254,63 +258,30 @@ def checks(
     )
 
 
-@dataclass
-class _Tally:
-    """Counts verdicts shard by shard."""
-
-    summaries: Mapping[str, ScoreSummary]
-
-    def __post_init__(self) -> None:
-        self.verdicts = dict.fromkeys(VERDICTS, 0)
-        self.found = {
-            name: {
-                "scored": summary.scored,
-                "abstained": summary.abstained,
-                REVIEW: 0,
-                QUARANTINE: 0,
-            }
-            for name, summary in self.summaries.items()
-        }
-
-    def add(
-        self,
-        evidence: Mapping[str, pa.Table],
-        thresholds: Mapping[str, Threshold],
-        given: NDArray[np.bool_],
-        verdicts: pa.Table,
-    ) -> None:
-        for count in pc.value_counts(verdicts.column("verdict")).to_pylist():
-            self.verdicts[count["values"]] += count["counts"]
-        for name, table in evidence.items():
-            scores = _floats(table.column("score"))[~given]
-            high = _over(scores, thresholds[name].quarantine)
-            self.found[name][QUARANTINE] += int(high.sum())
-            self.found[name][REVIEW] += int((_over(scores, thresholds[name].review) & ~high).sum())
-
-    def decision(
-        self, ingested: Ingested, policy: Policy, thresholds: Mapping[str, Threshold]
-    ) -> Decision:
-        rows = ingested.rows + ingested.unreadable
-        quarantine = self.verdicts[QUARANTINE] + ingested.unreadable
-        over = quarantine > policy.budget * rows
-        why = (
-            f"{quarantine:,} of {rows:,} rows ({quarantine / max(rows, 1):.1%}) would be "
-            f"quarantined, and the budget is {policy.budget:.1%}"
-        )
-        decision = Decision(
-            rows,
-            self.verdicts[KEEP],
-            self.verdicts[REVIEW],
-            quarantine,
-            ingested.unreadable,
-            tuple(thresholds.values()),
-            self.found,
-            over,
-            why if over else "",
-        )
-        if decision.keep + decision.review + decision.quarantine != rows:
-            raise IntegrityError(f"{sum(self.verdicts.values()):,} verdicts for {rows:,} rows")
-        return decision
+def _decision(
+    tally: Tally, ingested: Ingested, policy: Policy, thresholds: Mapping[str, Threshold]
+) -> Decision:
+    rows = ingested.rows + ingested.unreadable
+    quarantine = tally.verdicts[QUARANTINE] + ingested.unreadable
+    over = quarantine > policy.budget * rows
+    why = (
+        f"{quarantine:,} of {rows:,} rows ({quarantine / max(rows, 1):.1%}) would be "
+        f"quarantined, and the budget is {policy.budget:.1%}"
+    )
+    decision = Decision(
+        rows,
+        tally.verdicts[KEEP],
+        tally.verdicts[REVIEW],
+        quarantine,
+        ingested.unreadable,
+        tuple(thresholds.values()),
+        tally.found,
+        over,
+        why if over else "",
+    )
+    if decision.keep + decision.review + decision.quarantine != rows:
+        raise IntegrityError(f"{sum(tally.verdicts.values()):,} verdicts for {rows:,} rows")
+    return decision
 
 
 def _summarise(ingested: Ingested, evidence: Mapping[str, Path]) -> dict[str, ScoreSummary]:
@@ -320,22 +291,13 @@ def _summarise(ingested: Ingested, evidence: Mapping[str, Path]) -> dict[str, Sc
         keys = table.column(ROW_KEY).to_numpy()
         for name, summary in summaries.items():
             read = read_evidence(evidence[name], number, table.column(ROW_ID))
-            summary.add(_floats(read.column("score")), _floats(read.column("p_value")), keys)
+            summary.add(floats(read.column("score")), floats(read.column("p_value")), keys)
     return summaries
 
 
 def _calibrated(summary: ScoreSummary) -> bool:
     """Whether there are p-values: a few trusted rows may be too few for that."""
     return bool(np.isfinite(summary.p_values).any())
-
-
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """The numbers of a column, NaN where null."""
-    return np.asarray(column.to_numpy(), dtype=np.float64)
-
-
-def _over(scores: NDArray[np.float64], line: float | None) -> NDArray[np.bool_]:
-    return np.zeros(len(scores), dtype=bool) if line is None else scores > line
 
 
 def _check(verdicts: pa.Table, ids: pa.ChunkedArray, path: Path) -> None:

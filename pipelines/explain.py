@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.decide import Decision, verdicts_file
-from pipelines.examine import read_evidence
+from pipelines.examined import read_evidence
 from pipelines.ingest import FILE, ROW, Ingested
 from pipelines.manifest import Manifest, Run
 from pipelines.shards import ParquetShard
@@ -265,7 +265,7 @@ def _opinion(opinion: Opinion) -> str:
     for verdict, line in (("quarantine", opinion.quarantine), ("review", opinion.review)):
         if line is not None:
             parts.append(f"{verdict} above {line:.6g}")
-    if opinion.hint:
+    if opinion.hint and opinion.hint not in (opinion.message or ""):
         parts.append(f"hint {_short(opinion.hint)}")
     if opinion.message:
         parts.append(_short(opinion.message))

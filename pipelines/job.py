@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pyarrow.compute as pc
 
+from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.examine import evidence_key
 from pipelines.ingest import MARKER, Ingested
@@ -26,7 +27,10 @@ from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
 from pipelines.store import Store, key_of
+from sanitizers.core.consensus import CONSENSUS, Consensus
 from sanitizers.core.data import Dataset, Roles
+from sanitizers.core.policy import SUM
+from sanitizers.core.sanitizer import Witness
 
 
 @dataclass(frozen=True)
@@ -144,17 +148,25 @@ class Work:
 
     @cached_property
     def evidence_keys(self) -> dict[str, str]:
-        """For each sanitizer the key of its evidence."""
+        """For each sanitizer the key of its evidence; and that of their sum, if it is to judge."""
         salt = self.job.store.salt
-        return {
+        keys = {
             name: evidence_key(recipe, self.data, self.roles, salt, self.trusted)
             for name, recipe in self.chosen.run.items()
         }
+        summing = self.job.plan.policy.consensus == SUM
+        return {**keys, CONSENSUS: sum_key(keys)} if summing else keys
 
     @cached_property
     def evidence(self) -> dict[str, Path]:
-        """For each sanitizer the folder of its evidence."""
+        """For each sanitizer the folder of its evidence; and that of their sum."""
         return {n: self.job.store.evidence(self.job.name, k) for n, k in self.evidence_keys.items()}
+
+    @property
+    def witnesses(self) -> dict[str, Witness]:
+        """Who can say what the evidence means: the sanitizers, and the sum of them."""
+        found: dict[str, Witness] = dict(self.chosen.run)
+        return {**found, CONSENSUS: Consensus()} if CONSENSUS in self.evidence_keys else found
 
     @cached_property
     def reference(self) -> Reference | None:

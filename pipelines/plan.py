@@ -134,7 +134,8 @@ class Plan(Part):
             )
             for name, part in self.policy.rules.items()
         }
-        return Policy(self.policy.clean_loss, self.policy.budget, rules)
+        part = self.policy
+        return Policy(part.clean_loss, part.budget, rules, part.consensus)
 
     def risk_settings(self) -> RiskSettings:
         """What is looked for in columns and batches."""
@@ -164,6 +165,8 @@ class Plan(Part):
         return hashlib.sha256(canonical(self.decides())).hexdigest()
 
     def _check(self) -> None:
+        from sanitizers.core.policy import SUM
+
         checked_name(self.dataset.name)
         if self.roles.label and self.roles.target:
             raise PlanError(
@@ -171,7 +174,12 @@ class Plan(Part):
                 expected="one of them",
                 do="a label is a class, a target is a number",
             )
-        self.core_policy()
+        if self.core_policy().consensus == SUM and not (self.dataset.trusted or self.roles.trusted):
+            raise PlanError(
+                f"[policy] consensus is {SUM!r}, and nobody vouches for any row",
+                expected="trusted rows, which the sum is calibrated on",
+                do="name a file of them in [dataset], or a column in [roles], as `trusted`",
+            )
         self.risk_settings()
 
 

@@ -94,12 +94,18 @@ class PolicyPart(Part):
         name of a risk: one with any finding of it.
     rules : mapping of str to RulePart
         Lines that replace the measured ones, per sanitizer.
+    consensus : str
+        ``worst``: each sanitizer has lines of its own, and the worst verdict counts.
+        ``sum``: the surprises of those with p-values from trusted rows are summed, and
+        trusted rows say how rare such a sum is; the others keep their own lines. Needs
+        trusted rows.
     """
 
     clean_loss: float = 0.01
     budget: float = 0.20
     fail_on: Names = ()
     rules: dict[str, RulePart] = {}
+    consensus: Text = "worst"
 
 
 def _off(value: object) -> object:

@@ -10,8 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.plan import Plan
 from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer_class
+from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
+from sanitizers.core.policy import SUM
 from sanitizers.core.sanitizer import Sanitizer
 from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from sanitizers.risks import RISKS
@@ -49,13 +51,14 @@ def recipes(plan: Plan) -> dict[str, Sanitizer]:
             raise PlanError(
                 f"[sanitizers.{name}] has settings, and [sanitizers] use does not name it"
             )
+    judges = [*made, CONSENSUS] if plan.policy.consensus == SUM else list(made)
     for name in plan.policy.rules:
-        if name not in made:
+        if name not in judges:
             raise PlanError(
-                f"[policy.rules.{name}] names no sanitizer", do=did_you_mean(name, made)
+                f"[policy.rules.{name}] names no sanitizer", do=did_you_mean(name, judges)
             )
     for name in plan.policy.fail_on:
-        known = (REVIEW, QUARANTINE, *made, "risks", *RISKS)
+        known = (REVIEW, QUARANTINE, *judges, "risks", *RISKS)
         if name not in known:
             raise PlanError(f"nothing to fail on is named {name!r}", do=did_you_mean(name, known))
     return made

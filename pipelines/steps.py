@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
-from pipelines.examine import Examined, examine
+from pipelines.examine import examine
+from pipelines.examined import Examined
 from pipelines.ingest import ingest
 from pipelines.job import Job, Work
 from pipelines.manifest import Manifest, NotRun, Run, tool
@@ -17,8 +19,9 @@ from pipelines.recipes import recipes
 from pipelines.report import write_report
 from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
+from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.errors import InputError
-from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.sanitizer import Witness
 
 
 def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
@@ -67,12 +70,15 @@ def decide_all(work: Work, progress: Progress) -> Decision:
     Decision
         Held too where the plan is to fail on what was found.
     """
+    if CONSENSUS in work.evidence:
+        single = {name: work.evidence[name] for name in work.chosen.run}
+        combine(work.data, single, work.evidence[CONSENSUS], progress=progress)
     decision = decide(
         work.data,
         work.roles,
         work.evidence,
         work.job.plan.core_policy(),
-        work.chosen.run,
+        work.witnesses,
         work.folder,
         work.trusted,
         progress=progress,
@@ -85,7 +91,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         input=work.keys["data"],
         evidence=work.evidence_keys,
         plan=work.plan,
-        checks=checks(decision, work.chosen.run, skipped),
+        checks=checks(decision, work.witnesses, skipped),
         not_run=tuple(NotRun(name, why) for name, why in work.chosen.not_run),
         trusted=work.keys.get("trusted"),
         findings=work.looked.findings,
@@ -118,7 +124,7 @@ def publish_rows(work: Work, progress: Progress) -> Outcome:
 
 def _report(work: Work, version: str | None, created: str) -> Path:
     store, name = work.job.store, work.job.name
-    kinds = recipes(work.job.plan)
+    kinds = {**recipes(work.job.plan), **work.witnesses}
     before = store.releases(name)
     previous = Previous(before[-1].name, Manifest.load(before[-1]).counts) if before else None
     return write_report(
@@ -139,7 +145,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         run=work.key,
         tool_version=tool().version,
         release=str(store.release(name, version)) if version else "",
-        reasons={n: recipe.reason for n, recipe in work.chosen.run.items()},
+        reasons={n: recipe.reason for n, recipe in work.witnesses.items()},
         needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
@@ -147,6 +153,6 @@ def _report(work: Work, version: str | None, created: str) -> Path:
     )
 
 
-def _roles_of(recipe: Sanitizer) -> frozenset[str]:
+def _roles_of(recipe: Witness) -> frozenset[str]:
     """The roles that a sanitizer looks at; ``time|source`` in its needs means either."""
     return frozenset(role for need in recipe.needs for role in need.split("|"))

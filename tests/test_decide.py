@@ -12,7 +12,8 @@ import pytest
 from pipelines import decide as module
 from pipelines.decide import DECISION, Decision, checks, decide, run_key, verdicts_file
 from pipelines.disk import pretty
-from pipelines.examine import evidence_file, examine
+from pipelines.examine import examine
+from pipelines.examined import evidence_file
 from pipelines.ingest import Ingested
 from pipelines.shards import ParquetShard
 from sanitizers.core.data import ROW_ID, Roles

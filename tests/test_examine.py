@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import examine as module
-from pipelines.examine import (
+from pipelines.examine import evidence_key, examine, settings_of
+from pipelines.examined import (
+    MARKER,
     Examined,
     evidence_file,
-    evidence_key,
-    examine,
     read_evidence,
-    settings_of,
+    read_trusted,
+    trusted_file,
 )
 from pipelines.ingest import Ingested
 from pipelines.quiet import quiet
@@ -113,7 +114,7 @@ class TestResume:
     ) -> None:
         with pytest.raises(KeyboardInterrupt):
             examine(counted(fail_at=2), dataset, tmp_path / "e")
-        assert not (tmp_path / "e" / module.MARKER).exists()
+        assert not (tmp_path / "e" / MARKER).exists()
         kept = evidence_file(tmp_path / "e", 0).stat().st_mtime_ns
         examine(counted(), dataset, tmp_path / "e")
         assert counted.batches == [3, 3, 1]
@@ -125,7 +126,7 @@ class TestResume:
         self, dataset: Dataset, tmp_path: Path, damage: bytes
     ) -> None:
         examine(Toy(), dataset, tmp_path / "e")
-        (tmp_path / "e" / module.MARKER).unlink()
+        (tmp_path / "e" / MARKER).unlink()
         evidence_file(tmp_path / "e", 1).write_bytes(damage)
         examine(Toy(), dataset, tmp_path / "e")
         assert scores(tmp_path / "e")[3:6] == [-1.0, 2.0, None]
@@ -138,7 +139,7 @@ class TestResume:
 
     def test_a_damaged_marker_is_told(self, dataset: Dataset, tmp_path: Path) -> None:
         examine(Toy(), dataset, tmp_path / "e")
-        (tmp_path / "e" / module.MARKER).write_text('{"rows": 7}')
+        (tmp_path / "e" / MARKER).write_text('{"rows": 7}')
         with pytest.raises(IntegrityError, match="malformed"):
             examine(Toy(), dataset, tmp_path / "e")
 
@@ -190,7 +191,7 @@ class TestFaults:
             examine(Bad(how=how), dataset, tmp_path / "e")
         assert "\n" not in str(caught.value)
         assert caught.value.exit_status == 4
-        assert not (tmp_path / "e" / module.MARKER).exists()
+        assert not (tmp_path / "e" / MARKER).exists()
 
     def test_keep_their_cause(self, dataset: Dataset, tmp_path: Path) -> None:
         with pytest.raises(EvidenceError) as caught:
@@ -309,3 +310,40 @@ class TestSettings:
 
         with pytest.raises(PlanError, match="not a dataclass"):
             settings_of(Loose())
+
+
+class TestTrusted:
+    """Trusted rows are scored too, in a file of their own, whoever vouches for them."""
+
+    @pytest.fixture
+    def vouched(self, tmp_path: Path) -> Dataset:
+        table = pa.table({"x": [0.5, 3.0, 7.0], "flat": [1] * 3, "ok": [True, False, None]})
+        beside = hand_in(tmp_path / "beside", pa.table({"x": [2.0], "flat": [1], "ok": [None]}))
+        roles = replace(ROLES, trusted="ok")
+        return hand_in(tmp_path / "own", table).dataset(roles, SALT, beside)
+
+    def test_rows_of_a_column_and_of_a_file_are_in_one(
+        self, vouched: Dataset, tmp_path: Path
+    ) -> None:
+        done = examine(Toy(), vouched, tmp_path / "e")
+        table, rows = read_trusted(tmp_path / "e"), vouched.trusted_rows
+        assert rows is not None
+        assert table.column(ROW_ID).to_pylist() == rows.row_ids.to_pylist()
+        assert sorted(table.column("score").to_pylist()) == [0.5, 2.0]
+        assert (done.trusted, done.conformal, done.rows) == (2, False, 3)
+
+    def test_there_is_no_file_where_nobody_vouches(self, dataset: Dataset, tmp_path: Path) -> None:
+        assert examine(Toy(), dataset, tmp_path / "e").trusted == 0
+        assert not trusted_file(tmp_path / "e").exists()
+
+    def test_a_lost_or_damaged_one_is_done_anew(self, vouched: Dataset, tmp_path: Path) -> None:
+        first = examine(Toy(), vouched, tmp_path / "e")
+        before = read_trusted(tmp_path / "e")
+        kept = evidence_file(tmp_path / "e", 0).stat().st_mtime_ns
+        trusted_file(tmp_path / "e").unlink()
+        assert replace(examine(Toy(), vouched, tmp_path / "e"), seconds=first.seconds) == first
+        assert evidence_file(tmp_path / "e", 0).stat().st_mtime_ns == kept
+        (tmp_path / "e" / MARKER).unlink()
+        trusted_file(tmp_path / "e").write_bytes(b"PAR1")
+        examine(Toy(), vouched, tmp_path / "e")
+        assert read_trusted(tmp_path / "e").equals(before)

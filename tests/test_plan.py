@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.plan import STORE_VARIABLE, Plan
+from pipelines.recipes import recipes
 from sanitizers.core.errors import PlanError
 
 WHOLE = """
@@ -81,6 +82,9 @@ def test_a_plan_survives_json(tmp_path: Path) -> None:
         ('label = "income"', 'label = "income"\ntarget = "x"', ["one of them"]),
         ("[roles]", "[roles", ["not TOML", "line"]),
         ('""', '""', []),
+        ("budget", 'consensus = "sum"\nbudget', []),
+        ("budget", 'consensus = "summ"\nbudget', ["'summ'", "did you mean 'sum'?"]),
+        ("budget", "consensus = 1\nbudget", ["[policy] consensus is 1", "a string"]),
         ('"income"', '""', ["[roles] label is ''", "not empty"]),
     ],
 )
@@ -98,6 +102,29 @@ def test_what_is_wrong_is_said_in_one_line(
     assert "\n" not in text
     for word in words:
         assert word in text
+
+
+def test_a_sum_needs_trusted_rows() -> None:
+    dataset, policy = {"name": "x", "source": "b.csv"}, {"consensus": "sum"}
+    with pytest.raises(PlanError, match="nobody vouches for any row; expected trusted rows"):
+        Plan.make({"dataset": dataset, "policy": policy})
+    file = Plan.make({"dataset": {**dataset, "trusted": "t.csv"}, "policy": policy})
+    assert file.core_policy().consensus == "sum"
+    column = Plan.make({"dataset": dataset, "policy": policy, "roles": {"trusted": "ok"}})
+    assert column.core_policy().consensus == "sum"
+
+
+@pytest.mark.parametrize("consensus", ["sum", "worst"])
+def test_the_sum_has_lines_where_there_is_one(consensus: str) -> None:
+    rules = {"consensus": {"quarantine": "p <= 0.01"}}
+    for part in ({"rules": rules}, {"fail_on": ["consensus"]}):
+        dataset = {"name": "x", "source": "b.csv", "trusted": "t.csv"}
+        plan = Plan.make({"dataset": dataset, "policy": {"consensus": consensus, **part}})
+        if consensus == "sum":
+            assert "consensus" not in recipes(plan)
+        else:
+            with pytest.raises(PlanError, match="consensus"):
+                recipes(plan)
 
 
 def test_a_missing_plan_names_a_near_one(tmp_path: Path) -> None:

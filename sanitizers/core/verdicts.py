@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sanitizers.core.lines import Threshold
-from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.sanitizer import Witness
 
 KEEP, REVIEW, QUARANTINE = "keep", "review", "quarantine"
 VERDICTS = (KEEP, REVIEW, QUARANTINE)
@@ -37,7 +37,7 @@ VERDICT_SCHEMA = pa.schema(
 def judge(
     evidence: Mapping[str, pa.Table],
     thresholds: Mapping[str, Threshold],
-    recipes: Mapping[str, Sanitizer],
+    recipes: Mapping[str, Witness],
     trusted: NDArray[np.bool_],
 ) -> pa.Table:
     """Give every row of a shard its verdict, the worst over all sanitizers.
@@ -47,7 +47,7 @@ def judge(
     evidence : mapping of str to pyarrow.Table
         For each sanitizer its evidence on the shard, all in the same order.
     thresholds : mapping of str to Threshold
-    recipes : mapping of str to Sanitizer
+    recipes : mapping of str to Witness
         They say what a score means.
     trusted : ndarray of bool, shape (n,)
         Rows that a person vouches for: always kept.
@@ -93,7 +93,7 @@ def _reasons(
     over: NDArray[np.int64],
     level: NDArray[np.int8],
     threshold: Threshold,
-    recipe: Sanitizer,
+    recipe: Witness,
 ) -> pa.Array:
     found = table.take(pa.array(over))
     scores = found.column("score").to_pylist()
