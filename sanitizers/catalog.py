@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, cast
 
+from sanitizers.conflicts import Conflicts
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.sanitizer import Sanitizer
@@ -18,7 +19,8 @@ from sanitizers.regression import Regression
 
 #: Every sanitizer of the product. Third parties say ``module:Name`` instead.
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
-    kind.name: kind for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Regression)
+    kind.name: kind
+    for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Conflicts, Regression)
 }
 
 

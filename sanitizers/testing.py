@@ -97,6 +97,21 @@ def flipped_labels(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(table, ROLES), bad
 
 
+def copied_rows(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Five per cent of the rows copied with another class; most originals are vouched for."""
+    table, hosts = _marked(seed, 0.05)
+    rng = np.random.default_rng(seed)
+    copies = table.filter(pa.array(hosts))
+    classes = np.array(["x", "y", "z"])
+    codes = np.searchsorted(classes, np.asarray(copies.column("label").to_pylist()))
+    wrong = pa.array(classes[(codes + rng.integers(1, 3, len(codes))) % 3])
+    copies = copies.set_column(copies.column_names.index("label"), "label", wrong)
+    bad = np.arange(len(table) + len(copies)) >= len(table)
+    vouched = pa.array(~bad & (rng.random(len(bad)) < 0.8))
+    whole = pa.concat_tables([table, copies]).append_column("vouched", vouched)
+    return Dataset.from_table(whole, dataclasses.replace(ROLES, trusted="vouched")), bad
+
+
 def bent_targets(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     """Rows far out in every number, a tenth of all, with a target that bends the fit."""
     table, bad = _marked(seed, 0.1)
@@ -115,6 +130,7 @@ THREATS: Mapping[str, Threat] = {
     "micro-votes": scattered_rows,
     "micro-concentration": cluster_in_slices,
     "labels": flipped_labels,
+    "conflicts": copied_rows,
     "regression": bent_targets,
 }
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer, sanitizer_class
+from sanitizers.conflicts import Conflicts
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.sanitizer import Sanitizer, Scorer
@@ -65,6 +66,7 @@ def test_every_sanitizer_is_under_its_own_name_and_needs_known_roles() -> None:
         "micro-votes": MicroVotes,
         "micro-concentration": MicroConcentration,
         "labels": Labels,
+        "conflicts": Conflicts,
         "regression": Regression,
     }
     roles = {f.name for f in fields(Roles)}

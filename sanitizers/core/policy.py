@@ -144,6 +144,15 @@ CLEAN_ABOVE: Mapping[str, tuple[tuple[float, float], ...]] = {
         (30.0, 0.00001),
     ),
 }
+#: Rules of sanitizers that count instead of measuring, whatever clean rows may be lost.
+EXACT: Mapping[str, Rule] = {
+    "conflicts": Rule(
+        Line((Condition("score", 0.99),)),
+        Line((Condition("score", 0.0),)),
+        "exact: a trusted row with the same values has another label; for review where only "
+        "rows that nobody vouches for have, 0.05 % of the rows of clean real tables",
+    ),
+}
 #: Finds that bend what is learned by less than this many robust deviations are natural: on
 #: clean real tables 0.0 to 0.9 was measured, at 4 % poison 2.3 and more.
 HARMLESS = 1.0
@@ -163,6 +172,8 @@ def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
     trusted : bool
         Whether p-values come from trusted rows.
     """
+    if name in EXACT:
+        return EXACT[name]
     # Rounded, for the lines are read by people: 0.009, not 0.009000000000000001.
     share = round(SHARES.get(name, 0.1) * clean_loss, 12)
     wide = round(min(REVIEW_FACTOR * share, 0.5), 12)
