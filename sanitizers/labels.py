@@ -25,6 +25,8 @@ CLASS_LEAST = 10
 TRUSTED_LEAST = 100
 #: A trusted row counts as much as this many others.
 TRUSTED_WEIGHT = 3.0
+#: Pass by pass: a label this much less probable than the likeliest does not train models.
+DENIED = (0.3, 0.5)
 #: The smallest probability that is told from zero; scores end at its logarithm.
 _FLOOR = 1e-12
 #: Added to probabilities before their logarithm.
@@ -32,6 +34,9 @@ _SMOOTH = 1e-4
 #: Where the logarithm of the temperature and the logit of the rate of flips may lie.
 _TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
 _COARSE = {"xatol": 0.01}
+#: Log-likelihoods by which a rate of zero is ruled out (95 %), and within which the rate
+#: may lie above its likeliest value (68 %).
+RULED_OUT, UPPER = 1.92, 0.5
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,14 @@ class Labels:
     probabilities at temperature T*, tells the noise of the labels (r) from the doubt of
     the models (T). The score of a row is ``-log10`` of its label's probability at
     temperature T: what the models would say of clean labels. From the same
-    probabilities comes the null: the scores that clean labels would have. Models that
-    have learned the noise themselves leave r nearly open; of the values that the data do
-    not rule out (95 % profile likelihood) the largest is taken, since a line that asks
-    for few false finds is drawn afterwards.
+    probabilities comes the null: the scores that clean labels would have. Where the data
+    do not rule out that no label was replaced (95 % likelihood ratio), r is zero: doubt
+    stays doubt, and hardly a row is found. Else r is the upper end of its 68 % interval,
+    for models that have learned the noise themselves understate it.
+
+    With trusted rows there are two passes: rows that a model of the trusted rows alone
+    denies leave the training folds, which the trusted rows join; then those that these
+    models deny leave, and the others return.
 
     References
     ----------
@@ -101,12 +110,26 @@ class Labels:
         trusted = data.trusted_rows
         if trusted is not None and not _useful(trusted, classes):
             trusted = None
-        known = _codes(sample.labels, classes) >= 0
-        rows = sample.take(known)
-        if trusted is not None:
-            rows = rows.take(~self._contradicted(rows, trusted, classes))
-        fitted = LabelScorer(classes, self._fit_folds(rows, trusted, classes))
-        return _calibrate(fitted, sample.take(known), trusted)
+        rows = sample.take(_codes(sample.labels, classes) >= 0)
+        if trusted is None:
+            fitted = LabelScorer(classes, self._fit_folds(rows, None, classes))
+        else:
+            fitted = self._fit_with(rows, trusted, classes)
+        return _calibrate(fitted, rows, trusted)
+
+    def _fit_with(self, rows: Batch, trusted: Batch, classes: tuple[str, ...]) -> LabelScorer:
+        """Models of the trusted rows and of those rows that they do not deny."""
+        X, y, _ = _training(trusted, classes, 1)
+        models = self._fit_models(X, y, np.ones(len(y)), len(classes))
+        P = _mean_probabilities(models, _bounded(rows), len(classes))
+        codes = _codes(rows.labels, classes)
+        for margin in DENIED:
+            believed = P.max(axis=1) - P[np.arange(len(rows)), codes] < margin
+            folds = self._fit_folds(rows.take(believed), trusted, classes)
+            fitted = LabelScorer(classes, folds)
+            # Where a fold's models saw a single class they say nothing, and deny nothing.
+            P = np.nan_to_num(fitted.probabilities(rows))
+        return fitted
 
     def _fit_folds(
         self, rows: Batch, trusted: Batch | None, classes: tuple[str, ...]
@@ -123,16 +146,6 @@ class Labels:
             return self._fit_models(X[fold != k], y[fold != k], weight[fold != k], len(classes))
 
         return tuple(_in_threads(fit, range(self.folds)))
-
-    def _contradicted(
-        self, rows: Batch, trusted: Batch, classes: tuple[str, ...]
-    ) -> NDArray[np.bool_]:
-        """Rows whose label a model of the trusted rows alone clearly denies."""
-        X, y, _ = _training(trusted, classes, 1)
-        models = self._fit_models(X, y, np.ones(len(y)), len(classes))
-        P = _mean_probabilities(models, _bounded(rows), len(classes))
-        given = P[np.arange(len(rows)), _codes(rows.labels, classes)]
-        return np.asarray(P.max(axis=1) - given >= 0.3)
 
     def _fit_models(
         self, X: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64], count: int
@@ -240,7 +253,8 @@ def fit_mixture(
     Returns
     -------
     (float, float)
-        T and r at the upper end of the 95 % profile likelihood interval of r.
+        T and r: zero where the data do not rule that out, else the upper end of its 68 %
+        profile likelihood interval.
     """
     logs, others = np.log(P + _SMOOTH), P.shape[1] - 1
     logs -= logs.max(axis=1, keepdims=True)
@@ -259,12 +273,15 @@ def fit_mixture(
         found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
         return float(found.fun), float(found.x)
 
+    none, cold = profile(-np.inf)
     if not noisy:
-        return float(np.exp(profile(-np.inf)[1])), 0.0
+        return float(np.exp(cold)), 0.0
     best = minimize_scalar(
         lambda v: profile(v)[0], bounds=_RATES, method="bounded", options=_COARSE
     )
-    low, high, most = float(best.x), _RATES[1], float(best.fun) + 1.92
+    if none - float(best.fun) < RULED_OUT:
+        return float(np.exp(cold)), 0.0
+    low, high, most = float(best.x), _RATES[1], float(best.fun) + UPPER
     while high - low > 0.05:
         middle = (low + high) / 2
         low, high = (middle, high) if profile(middle)[0] <= most else (low, middle)

@@ -70,27 +70,39 @@ def test_the_mixture_recovers_temperature_and_rate_of_flips(
     found = [fit_mixture(*simulated(s, 6000, k, temperature, rate)) for s in range(3)]
     temperatures, rates = np.array(found).T
     assert temperatures.mean() == pytest.approx(temperature, rel=0.25)
-    # The upper end of an interval: hardly ever below the truth, and not far above it.
-    assert rates.min() > 0.85 * rate
-    assert rates.mean() < rate + 0.05
+    # Zero where that is not ruled out, else the upper end of an interval.
+    told = rates[rates > 0]
+    assert (told > 0.8 * rate).all()
+    assert rates.max() < rate + 0.05
+    assert len(told) == 3 or rate < 0.1
 
 
-def test_the_rate_is_the_upper_end_of_its_profile_likelihood() -> None:
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.1])
+def test_the_rate_is_the_upper_end_of_its_likelihood_or_zero(rate: float) -> None:
     """Against a grid of the whole likelihood."""
-    P, y = simulated(5, 1500, 3, 1.3, 0.1)
-    rates = 1 / (1 + np.exp(-np.linspace(-9, -0.4, 400)))
+    P, y = simulated(5, 1500, 3, 1.3, rate)
+    rates = np.append(0.0, 1 / (1 + np.exp(-np.linspace(-9, -0.4, 400))))
     given = [sharpen(P, t)[np.arange(len(y)), y] for t in np.exp(np.linspace(-1.5, 3, 120))]
     log_likelihood = np.array(
         [[np.log((1 - r) * g + r * (1 - g) / 2).sum() for g in given] for r in rates]
     )
     profile = log_likelihood.max(axis=1)
-    inside = rates[profile >= profile.max() - 1.92]
-    assert fit_mixture(P, y)[1] == pytest.approx(inside.max(), rel=0.08)
+    if profile.max() - profile[0] < 1.92:
+        assert fit_mixture(P, y)[1] == 0.0
+    else:
+        inside = rates[profile >= profile.max() - 0.5]
+        assert fit_mixture(P, y)[1] == pytest.approx(inside.max(), rel=0.08)
 
 
 def test_clean_labels_show_hardly_any_flips() -> None:
     P, y = simulated(1, 6000, 3, 1.0, 0.0)
-    assert fit_mixture(P, y)[1] < 0.02
+    assert fit_mixture(P, y)[1] < 0.01
+
+
+def test_labels_that_are_as_doubtful_as_the_models_say_show_no_flips() -> None:
+    """A few hundred rows whose classes overlap: their doubt must not be called noise."""
+    found = [fit_mixture(*simulated(seed, 400, 2, 1.5, 0.0))[1] for seed in range(20)]
+    assert sum(rate > 0 for rate in found) <= 3
 
 
 def test_sharpening_is_powers_that_sum_to_one() -> None:

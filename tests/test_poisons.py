@@ -93,6 +93,20 @@ def test_a_cluster_is_tight_and_gets_one_label() -> None:
     assert np.std(bad.column("a").to_numpy()) < 0.15
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cluster_is_decided_otherwise_than_before(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.random(500)
+    label = np.where(rng.random(500) < np.where(x < 0.5, 0.9, 0.1), "u", "v")
+    table = pa.table({"x": x, "y": label})
+    done = poison("flip-cluster").poison(table, Roles(label="y", features=("x",)), 0.1, seed)
+    bad = part(done.table, done.mask)
+    # The boundary is where they change their minds; near to it either is right.
+    middle = float(np.median(bad.column("x").to_numpy()))
+    if abs(middle - 0.5) > 0.1:
+        assert set(bad.column("y").to_pylist()) == {"v" if middle < 0.5 else "u"}
+
+
 def test_a_trigger_is_two_values_and_a_label() -> None:
     table = mixed_data(0)
     done = poison("trigger", {"target": "y"}).poison(table, MIXED_ROLES, 0.05, 0)

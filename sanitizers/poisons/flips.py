@@ -13,6 +13,7 @@ from sanitizers.core.data import Roles
 from sanitizers.core.design import fit_design
 from sanitizers.core.errors import InputError
 from sanitizers.poisons.classes import (
+    Classes,
     attacker_scores,
     checked_model,
     classes_of,
@@ -20,7 +21,7 @@ from sanitizers.poisons.classes import (
     labelled,
     margins,
 )
-from sanitizers.poisons.poison import Act, Poisoned, start
+from sanitizers.poisons.poison import Act, Poisoned, Scene, start
 
 
 def draw_flips(
@@ -191,7 +192,9 @@ class FlipCluster:
     Notes
     -----
     The cluster are the rows nearest to a row that is drawn, in the observed ranges of the
-    features, among those that do not have the new label already.
+    features; those of them that do not have the new label already get it. The new label is
+    drawn among those that are not the most frequent there: else hardly anything would be
+    decided otherwise.
 
     References
     ----------
@@ -206,17 +209,24 @@ class FlipCluster:
     def poison(self, table: pa.Table, roles: Roles, rate: float, seed: int) -> Poisoned:
         scene = start(self, table, roles, rate, seed)
         classes = classes_of(scene)
+        known = labelled(scene, classes, classes.codes >= 0)
+        matrix = fit_design(scene.table, roles.features).encode(scene.table)
+        centre = matrix[int(scene.rng.choice(known))]
+        distance = ((matrix - centre) ** 2).sum(axis=1)
+        near = known[np.argsort(distance[known], kind="stable")[: scene.count]]
+        to = self._other(scene, classes, classes.codes[near])
+        able = known[classes.codes[known] != to]
+        rows = able[np.argsort(distance[able], kind="stable")[: scene.count]]
+        return flip(scene, self.name, classes, rows, np.full(len(rows), to))
+
+    def _other(self, scene: Scene, classes: Classes, there: NDArray[np.int64]) -> int:
+        """A class that is not the most frequent of the cluster, and that enough rows lack."""
         counts = np.bincount(classes.codes[classes.codes >= 0], minlength=len(classes.names))
-        room = np.flatnonzero(counts.sum() - counts >= scene.count)
-        if not len(room):
+        room = counts.sum() - counts >= scene.count
+        room[int(np.bincount(there).argmax())] = False
+        if not room.any():
             raise InputError(
                 f"{scene.count:,} rows are to get one label, and too few have another one",
                 do="choose a lower rate",
             )
-        to = int(scene.rng.choice(room))
-        able = labelled(scene, classes, classes.codes != to)
-        matrix = fit_design(scene.table, roles.features).encode(scene.table)
-        centre = matrix[int(scene.rng.choice(able))]
-        distance = ((matrix[able] - centre) ** 2).sum(axis=1)
-        rows = able[np.argsort(distance, kind="stable")[: scene.count]]
-        return flip(scene, self.name, classes, rows, np.full(len(rows), to))
+        return int(scene.rng.choice(np.flatnonzero(room)))
