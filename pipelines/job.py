@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pyarrow.compute as pc
 
+from pipelines.alarms import ALARMS_FORMAT, NO_ALARMS, Alarms, is_watched
 from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.examine import evidence_key
@@ -22,6 +23,7 @@ from pipelines.manifest import REPORT, tool
 from pipelines.outcome import Outcome
 from pipelines.plan import Plan
 from pipelines.publish import find_release
+from pipelines.readers.named import NamedImages
 from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
@@ -31,6 +33,7 @@ from sanitizers.core.consensus import CONSENSUS, Consensus
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.policy import SUM
 from sanitizers.core.sanitizer import Witness
+from sanitizers.risks import CROWDING, RISKS, Finding, in_order
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ class Job:
         InputError
             If there is no such file, or it cannot be read.
         """
-        return {part: self.input_key(_files(source)) for part, source in self.sources.items()}
+        image = self.plan.roles.image
+        return {part: self.input_key(_files(s, image)) for part, s in self.sources.items()}
 
     def input_key(self, files: Sequence[tuple[str, str, int]]) -> str:
         """Name an input by its files: their names, digests and sizes."""
-        id_column = self.plan.roles.id
-        return key_of("input", tool().version, list(files), id_column, self.store.salt_digest)
+        asked = [self.plan.roles.id, self.plan.roles.image]
+        return key_of("input", tool().version, list(files), asked, self.store.salt_digest)
 
     def published(self) -> Outcome | None:
         """The outcome of an earlier run that published exactly this; None where there is none.
@@ -188,6 +192,21 @@ class Work:
             return Looked((), None, 0.0, ())
         return Looked.load(self.job.store.evidence(self.job.name, self.risks_key))
 
+    @property
+    def watched(self) -> bool:
+        """Whether crowds of finds in time or from a source are looked for."""
+        return is_watched(self.job.plan.risk_settings(), self.roles)
+
+    @cached_property
+    def alarms(self) -> Alarms:
+        """Where the finds crowd, once verdicts are decided."""
+        return Alarms.load(self.folder) if self.watched else NO_ALARMS
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that was found of columns, batches, times and sources, the gravest first."""
+        return in_order([*self.looked.findings, *self.alarms.findings], RISKS)
+
     @cached_property
     def plan(self) -> dict[str, Any]:
         """The plan as it was resolved: nothing left to infer, and no path in it."""
@@ -200,6 +219,8 @@ class Work:
         evidence = dict(self.evidence_keys)
         if self.risks_key:
             evidence["risks"] = self.risks_key
+        if self.watched:
+            evidence[CROWDING] = f"format {ALARMS_FORMAT}"
         return run_key(self.data, self.roles, evidence, policy, self.plan, self.trusted)
 
     @cached_property
@@ -216,7 +237,7 @@ class Work:
     def decision(self) -> Decision:
         """What was decided, held where the plan is to fail on what was found."""
         fail_on = self.job.plan.policy.fail_on
-        return Decision.load(self.folder).failing_on(fail_on, self.looked.findings)
+        return Decision.load(self.folder).failing_on(fail_on, self.findings)
 
     @cached_property
     def trusted_rows(self) -> int:
@@ -232,6 +253,8 @@ class Work:
         """The columns that no sanitizer looked at: no feature, no answer, no time, no source."""
         roles = self.roles
         seen = {*roles.features, roles.label, roles.target, roles.time, roles.source}
+        if any("image" in need.split("|") for r in self.chosen.run.values() for need in r.needs):
+            seen.add(roles.image)
         known = seen | {roles.id, roles.trusted}
         return tuple(c.name for c in self.data.columns if c.name not in known)
 
@@ -241,7 +264,7 @@ class Work:
             self.job.name,
             self.decision,
             self.chosen.not_run,
-            findings=self.looked.findings,
+            findings=self.findings,
             unscanned=self.unscanned,
             trusted=self.trusted is not None or self.roles.trusted is not None,
             release=release,
@@ -250,11 +273,13 @@ class Work:
         )
 
 
-def _files(source: str) -> list[tuple[str, str, int]]:
+def _files(source: str, image: str | None) -> list[tuple[str, str, int]]:
     paths = find_sources(source)
-    digests = digest_sources(paths)
-    named = zip(names_of(paths), digests, strict=True)
-    return [(name, sha256, size) for name, (sha256, size) in named]
+    names = names_of(paths)
+    images = NamedImages.of(paths, names, image).entry()
+    named = zip(names, digest_sources(paths), strict=True)
+    found = [(name, sha256, size) for name, (sha256, size) in named]
+    return found + [(entry.path, entry.sha256, entry.bytes) for entry in images]
 
 
 def _listed(columns: str | Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from pipelines.report_facts import Previous, Reason, RunFacts, SanitizerCard
 from pipelines.store import write_bytes
 
 if TYPE_CHECKING:
+    from pipelines.alarms import Alarms
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
     from pipelines.risks import Looked
@@ -53,6 +54,7 @@ def write_report(
     skipped: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     previous: Previous | None = None,
     looked: Looked | None = None,
+    alarms: Alarms | None = None,
 ) -> Path:
     """Write the report of a run, whole or not at all.
 
@@ -63,7 +65,7 @@ def write_report(
     path : Path
     dataset, ingested, roles, roles_notes, decision, evidence, runs_folder, plan, not_run, cards
     trusted_rows, version, created, run, tool_version, release, reasons, needs, skipped, previous
-    looked
+    looked, alarms
         As in `RunFacts`.
 
     Returns
@@ -100,6 +102,7 @@ def write_report(
         skipped=skipped or {},
         previous=previous,
         looked=looked,
+        alarms=alarms,
     )
     write_bytes(path, render(gather(facts)).encode())
     return path

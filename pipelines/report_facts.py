@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sanitizers.core.data import Roles
 
 if TYPE_CHECKING:
+    from pipelines.alarms import Alarms
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
     from pipelines.manifest import Counts
@@ -106,6 +107,8 @@ class RunFacts:
     previous : Previous or None
     looked : Looked or None
         What was looked for in columns and batches, and found.
+    alarms : Alarms or None
+        How the finds lie in time and among the sources.
     """
 
     dataset: str
@@ -129,3 +132,4 @@ class RunFacts:
     skipped: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     previous: Previous | None = None
     looked: Looked | None = None
+    alarms: Alarms | None = None

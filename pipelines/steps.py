@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipelines.alarms import raise_alarms
 from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
 from pipelines.examine import examine
@@ -40,8 +42,14 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
     keys = job.input_keys()
     for part, source in job.sources.items():
         folder = job.store.inputs(job.name, keys[part])
-        id_column = job.plan.roles.id
-        done = ingest(source, folder, salt=job.store.salt, id_column=id_column, progress=progress)
+        done = ingest(
+            source,
+            folder,
+            salt=job.store.salt,
+            id_column=job.plan.roles.id,
+            image_column=job.plan.roles.image,
+            progress=progress,
+        )
         if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files]) != keys[part]:
             raise InputError(f"{source} changed while it was read", do="run the command again")
     return keys
@@ -83,6 +91,9 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         work.trusted,
         progress=progress,
     )
+    if work.watched:
+        salt = work.job.store.salt
+        raise_alarms(work.data, work.roles, salt, work.folder, progress=progress)
     skipped = {name: Examined.load(folder).skipped for name, folder in work.evidence.items()}
     record = Run(
         dataset=work.job.name,
@@ -94,7 +105,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         checks=checks(decision, work.witnesses, skipped),
         not_run=tuple(NotRun(name, why) for name, why in work.chosen.not_run),
         trusted=work.keys.get("trusted"),
-        findings=work.looked.findings,
+        findings=work.findings,
     )
     record.write(work.folder)
     return work.decision
@@ -149,7 +160,8 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
-        looked=work.looked,
+        looked=replace(work.looked, findings=work.findings),
+        alarms=work.alarms,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sanitizers.core.data import Dataset
 from sanitizers.risks.balance import bias, imbalance
+from sanitizers.risks.crowd_findings import CROWDING
 from sanitizers.risks.duplicates import conflicts, duplicates, near_duplicates
 from sanitizers.risks.finding import ALARM, NOTE, SEVERITIES, WARNING, Finding, in_order
 from sanitizers.risks.leakage import leaks
@@ -16,6 +17,7 @@ from sanitizers.risks.suppliers import bad_sources
 
 __all__ = [
     "ALARM",
+    "CROWDING",
     "NOTE",
     "RISKS",
     "SEVERITIES",
@@ -23,6 +25,7 @@ __all__ = [
     "Finding",
     "RiskSettings",
     "examine_risks",
+    "in_order",
 ]
 
 _EXAMINATIONS: Mapping[str, Callable[[Look], Iterator[Finding]]] = {
@@ -63,5 +66,6 @@ def examine_risks(
     if not data.rows:
         return ()
     look = Look(data, settings, reference)
-    found = [f for name in RISKS if name in settings.use for f in _EXAMINATIONS[name](look)]
+    use = [name for name in _EXAMINATIONS if name in settings.use]
+    found = [f for name in use for f in _EXAMINATIONS[name](look)]
     return in_order(found, RISKS)

@@ -13,10 +13,12 @@ from sanitizers.risks.columns import Column, classes, columns
 from sanitizers.risks.comparisons import Comparison, comparisons
 from sanitizers.risks.contents import Contents, count_contents
 
-#: Every risk that is looked for.
+#: Every risk that is looked for. Of these ``crowding`` is about verdicts, and is looked for
+#: when they are known.
 RISKS = (
     "leakage",
     "suppliers",
+    "crowding",
     "skewing",
     "shift",
     "conflicts",
