@@ -258,8 +258,8 @@ def flooded(slices: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(table, replace(ROLES, source=None)), bad
 
 
-@pytest.mark.parametrize(("slices", "found"), [(1, True), (5, True), (6, False)])
-def test_concentration_holds_up_to_half_of_the_slices_and_breaks_beyond(
+@pytest.mark.parametrize(("slices", "found"), [(1, True), (5, True), (6, True), (7, False)])
+def test_concentration_holds_up_to_two_thirds_of_the_slices_and_breaks_beyond(
     slices: int, found: bool
 ) -> None:
     given, bad = flooded(slices)
@@ -268,7 +268,7 @@ def test_concentration_holds_up_to_half_of_the_slices_and_breaks_beyond(
     assert caught > 0.9 if found else caught < 0.4
 
 
-def test_concentration_is_the_log_ratio_of_median_foreign_to_own_distance() -> None:
+def test_concentration_is_the_log_ratio_of_far_foreign_to_own_distance() -> None:
     given, _ = flooded(2)
     scorer = MicroConcentration(slices=10, rows=100, neighbours=5).fit(given)
     ((models, middle, spread),) = scorer.views
@@ -276,7 +276,8 @@ def test_concentration_is_the_log_ratio_of_median_foreign_to_own_distance() -> N
     sample = given.sample(2 * 10 * 100, "micro-models")
     logs = np.log(brute(models, sample, rows) + models.offset)
     own = models.slicing.assign(rows)
-    slow = [np.median(np.delete(logs[i], own[i])) - logs[i, own[i]] for i in range(len(rows))]
+    # The sixth nearest of nine: two thirds of them are not farther.
+    slow = [np.sort(np.delete(logs[i], own[i]))[5] - logs[i, own[i]] for i in range(len(rows))]
     assert scorer.score(rows) == pytest.approx((np.array(slow) - middle) / spread, abs=1e-3)
 
 
