@@ -78,7 +78,7 @@ _ROLES = {
     "label": "column of the class",
     "target": "column of the number to predict",
     "text": "column of text (carried through; not scanned yet)",
-    "image": "column of images (carried through; not scanned yet)",
+    "image": "column of images, or of their paths relative to the folder of the table",
     "id": "column that names a row; without one a row is named by its content",
     "time": "column of when a row arrived",
     "source": "column of where a row came from",
@@ -231,7 +231,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", metavar="PLAN.toml|DATA", help="a plan; or a file, a folder or a quoted glob"
+        "data",
+        metavar="PLAN.toml|DATA",
+        help="a plan; or a file, a folder (of tables, or one of images per class) or a quoted glob",
     )
     roles = _add_roles(parser)
     roles.add_argument(

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sanitizers.core.errors import StoreError
+from sanitizers.core.image_columns import bytes_of, is_bytes
 
 #: Bytes of a hash: repeats by chance are out of reach, also for somebody who tries.
 DIGEST_BYTES = 16
@@ -157,7 +158,12 @@ def _fixed(column: pa.Array, missing: NDArray[np.bool_]) -> Bytes:
 
 
 def _variable(column: pa.Array) -> Bytes:
-    """A hash for each value of variable length; every distinct value is hashed once."""
+    """A hash for each value of variable length; every distinct text is hashed once."""
+    if is_bytes(column.type):
+        # Files are hashed where they lie: sorting out the distinct ones would copy them all.
+        none = bytes(DIGEST_BYTES)
+        joined = b"".join(none if v is None else _digest(v) for v in bytes_of(column))
+        return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = text_digests(coded.dictionary)
     codes = coded.indices.cast(pa.int64()).fill_null(len(values)).to_numpy()

@@ -27,7 +27,8 @@ class SourceFile:
     path : str
         Relative to the folder that was given, or the file name.
     format : str
-        ``csv``, ``jsonl``, ``parquet``, ``arrow`` or ``npz``.
+        ``csv``, ``jsonl``, ``parquet``, ``arrow``, ``npz`` or ``imagefolder``; ``images``
+        for all files together that a column of a table names, which has no rows of its own.
     bytes : int
     sha256 : str
     rows, unreadable : int

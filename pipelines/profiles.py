@@ -39,6 +39,10 @@ class ColumnProfile:
         True where the column counts its rows, from 0 or 1.
     image_names : int
         Strings that end like the name of an image file.
+    role : str
+        The role that the ingest knows it to play: ``image`` where every value was decoded
+        as one, ``label`` for the names of the folders that images lie in. Empty where it
+        knows none.
     """
 
     name: str
@@ -49,6 +53,7 @@ class ColumnProfile:
     integers: bool = False
     row_numbers: bool = False
     image_names: int = 0
+    role: str = ""
 
 
 @dataclass

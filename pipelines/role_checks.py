@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -17,6 +18,8 @@ SINGLE = (
 MAX_CLASSES = 1_000
 #: Fractions with more values than this are measured, not named.
 MAX_FRACTIONS = 50
+_BYTES, _PATH = "bytes: (large_)?binary", "path: (large_)?string"
+_IMAGE_STRUCT = re.compile(f"struct<({_BYTES}, {_PATH}|{_PATH}, {_BYTES})>")
 
 
 class GivenRoles(Protocol):
@@ -64,7 +67,7 @@ def check_given(given: GivenRoles, profiles: Mapping[str, ColumnProfile]) -> Non
     for role, column in single.items():
         _check(role, profiles[column])
     for column in given.features:
-        if kind_of(profiles[column]) in {"bytes", "vector", "nested"}:
+        if kind_of(profiles[column]) in {"bytes", "image", "vector", "nested"}:
             raise PlanError(
                 f"column {column!r} is of type {profiles[column].type}, which no model learns from",
                 expected="numbers, truth values, dates or texts as features",
@@ -78,9 +81,12 @@ def kind_of(profile: ColumnProfile) -> str:
     -------
     str
         ``missing``, ``number``, ``boolean``, ``time`` (a date), ``clock`` (a time of day
-        or a duration), ``string``, ``bytes``, ``vector`` or ``nested``.
+        or a duration), ``string``, ``bytes``, ``image`` (a struct of bytes and path),
+        ``vector`` or ``nested``.
     """
     name = profile.type
+    if _IMAGE_STRUCT.fullmatch(name):
+        return "image"
     if name.startswith("dictionary<values="):
         name = name.removeprefix("dictionary<values=").split(",")[0]
     if name == "null":
@@ -125,7 +131,10 @@ def _check(role: str, profile: ColumnProfile) -> None:
             "text": ({"string"}, "texts"),
             "prompt": ({"string"}, "texts"),
             "response": ({"string"}, "texts"),
-            "image": ({"bytes", "string"}, "images, or the names of their files"),
+            "image": (
+                {"bytes", "image", "string"},
+                "images as bytes, or their paths relative to the folder of the table",
+            ),
             "embedding": ({"vector", "nested"}, "lists of numbers"),
             "source": ({"string", "number", "boolean"}, "names"),
         }.get(role)
@@ -144,7 +153,7 @@ def check_label(profile: ColumnProfile) -> None:
     PlanError
     """
     name, count = profile.name, profile.distinct
-    if kind_of(profile) in {"bytes", "vector", "nested"}:
+    if kind_of(profile) in {"bytes", "image", "vector", "nested"}:
         raise PlanError(f"column {name!r} is no label: it is of type {profile.type}")
     if count == 0:
         raise PlanError(f"the label {name!r} has no value in any row", do="name another column")

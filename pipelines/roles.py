@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.profiles import MAX_DISTINCT, ColumnProfile
 from pipelines.role_checks import (
+    MAX_CLASSES,
     GivenRoles,
     all_missing,
     check_given,
@@ -69,9 +70,9 @@ class InferredRoles:
 def infer_roles(columns: Sequence[ColumnProfile], given: GivenRoles, rows: int) -> InferredRoles:
     """Give every column its role: what a person said, and sensible ones for the rest.
 
-    A label is found by its name only, never by its place. Texts, images, embeddings and
-    nested columns are carried through; models learn from numbers, truth values, dates
-    and categories.
+    A label is found by its name only, never by its place, or is the name of the folder that
+    an image lies in. Texts, images, embeddings and nested columns are no features: tabular
+    models learn from numbers, truth values, dates and categories.
 
     Parameters
     ----------
@@ -87,13 +88,14 @@ def infer_roles(columns: Sequence[ColumnProfile], given: GivenRoles, rows: int) 
     check_given(given, {c.name: c for c in columns})
     search = _Search(list(columns), given_columns(given), rows, set(given.ignore), [])
     search.take(given.features)
+    search.find_known()
     search.find_id()
     search.find_label()
     search.find_time()
     search.find_source()
     search.find_carried()
     features = tuple(given.features) or search.features()
-    if not features:
+    if not features and "image" not in search.found:
         kinds = ", ".join(f"{c.name!r} is {c.type}" for c in columns[:_TOLD])
         raise PlanError(
             f"no column to learn from: {kinds}",
@@ -119,6 +121,18 @@ class _Search:
     def take(self, names: Sequence[str]) -> None:
         """Leave columns out of what follows."""
         self.columns = [c for c in self.columns if c.name not in set(names)]
+
+    def find_known(self) -> None:
+        """Images, and the names of their folders, are known since they were read."""
+        for column in list(self.columns):
+            if column.role == "image" and "image" not in self.found:
+                self._give("image", column, "every value was decoded")
+            elif column.role == "label" and not {"label", "target"} & self.found.keys():
+                known = f"the folder of the image, classes: {shown(column.distinct)}"
+                if 2 <= column.distinct <= MAX_CLASSES:
+                    self._give("label", column, known)
+                else:
+                    self._leave(column, known)
 
     def find_id(self) -> None:
         """An id is named like one, and no value comes twice."""
@@ -173,10 +187,12 @@ class _Search:
             role = self._carried_role(column)
             if role is None:
                 continue
-            if role in {"text", "image", "embedding"} and role not in self.found:
+            if role in {"text", "embedding"} and role not in self.found:
                 self._give(role, column, "carried through, not scanned")
-            elif role in {"text", "image", "embedding"}:
+            elif role in {"text", "embedding"}:
                 self._leave(column, f"another {role}, carried through, not scanned")
+            elif role == "image names":
+                self._leave(column, self._about_names(column))
             else:
                 self._leave(column, f"{role}; carried through, not scanned")
 
@@ -232,15 +248,20 @@ class _Search:
         kind = kind_of(column)
         if all_missing(column, self.rows):
             return "no value in any row"
-        simple = {"bytes": "image", "vector": "embedding", "nested": "nested"}
+        simple = {k: k for k in ("bytes", "image", "nested")} | {"vector": "embedding"}
         if kind in simple:
             return simple[kind]
         return self._string_role(column) if kind == "string" else None
 
+    def _about_names(self, column: ColumnProfile) -> str:
+        if "image" in self.found:
+            return "names of images"
+        return f"names of images, which are not read; --image {column.name} reads them"
+
     def _string_role(self, column: ColumnProfile) -> str | None:
         values = self.rows - column.nulls
         if column.image_names >= IMAGE_SHARE * values:
-            return "image"
+            return "image names"
         mostly = self.rows > FEW_ROWS and column.distinct > CATEGORY_SHARE * self.rows
         if column.mean_length > TEXT_LENGTH or mostly or column.distinct > MAX_DISTINCT:
             return "text"

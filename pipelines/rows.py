@@ -28,11 +28,14 @@ from pipelines.readers.blocks import Block, Unreadable
 from pipelines.shards import ParquetShard, ShardWriter, shard_name, write_shard
 from sanitizers.core.data import ROW_ID, ROW_KEY, row_keys
 from sanitizers.core.errors import InputError
+from sanitizers.core.image_columns import IMAGE
 
 #: Names that are ours in every shard.
 FILE, ROW = "__file", "__row"
 #: A shard of long texts or images ends earlier, so that it fits in memory.
 SHARD_BYTES = 128 * 2**20
+#: Bytes of rows that are taken at once, by which a shard may be larger.
+PIECE_BYTES = 32 * 2**20
 #: Characters of unreadable rows that are held before they are written.
 _HELD = 8 * 2**20
 #: Characters of an id. An id is written with every reason; a longer one is a text.
@@ -47,6 +50,8 @@ UNREADABLE_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
     ]
 )
+#: Where rows have images: what could not be decoded, as it came.
+UNREADABLE_IMAGE = pa.field("image", pa.binary())
 
 
 @dataclass
@@ -65,6 +70,8 @@ class RowWriter:
     shard_rows : int
     stage : Stage
         Is told of every shard.
+    least_row_bytes : int
+        What a row counts for at least, where it grows when it is looked at.
     """
 
     folder: Path
@@ -74,6 +81,7 @@ class RowWriter:
     salt: bytes
     shard_rows: int
     stage: Stage
+    least_row_bytes: int = 0
     rows: int = 0
     shards: list[ParquetShard] = field(default_factory=list)
     _pending: list[pa.Table] = field(default_factory=list)
@@ -93,11 +101,14 @@ class RowWriter:
             return
         files = pa.array(np.full(len(block.positions), file, dtype=np.int32))
         rows = pa.array(block.positions)
-        self._wait(block.table.append_column(FILE, files).append_column(ROW, rows))
-        while self._waiting_rows >= self.shard_rows:
-            self._flush(self.shard_rows)
-        if self._waiting_bytes >= SHARD_BYTES:
-            self._flush(self._waiting_rows)
+        table = block.table.append_column(FILE, files).append_column(ROW, rows)
+        step = max(1, PIECE_BYTES // max(self._size(table) // table.num_rows, 1))
+        for start in range(0, table.num_rows, step):
+            self._wait(table.slice(start, step))
+            while self._waiting_rows >= self.shard_rows:
+                self._flush(self.shard_rows)
+            if self._waiting_bytes >= SHARD_BYTES:
+                self._flush(self._waiting_rows)
 
     def finish(self) -> tuple[ColumnProfile, ...]:
         """Write what is left, and give repeated rows ids of their own.
@@ -129,7 +140,10 @@ class RowWriter:
     def _wait(self, table: pa.Table) -> None:
         self._pending.append(table)
         self._waiting_rows += table.num_rows
-        self._waiting_bytes += table.nbytes
+        self._waiting_bytes += self._size(table)
+
+    def _size(self, table: pa.Table) -> int:
+        return int(max(table.nbytes, table.num_rows * self.least_row_bytes))
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._pending)
@@ -142,7 +156,8 @@ class RowWriter:
         for counter in self._counters:
             counter.add(data.column(counter.name))
         if self.id_column is None:
-            digests = content_digests(data)
+            inner = [IMAGE] if IMAGE in table.column_names else []
+            digests = content_digests(table.select([*self.columns.names, *inner]))
             ids = hex_ids(digests)
         else:
             ids = self._given_ids(data.column(self.id_column))
@@ -178,13 +193,11 @@ class RowWriter:
         """The columns of the input, then ours."""
         names = [name for name in self.columns.names if name != ROW_ID]
         keys = row_keys(ids.to_pylist(), self.salt)
-        return (
-            table.select(names)
-            .append_column(ROW_ID, ids)
-            .append_column(ROW_KEY, pa.array(keys))
-            .append_column(FILE, table.column(FILE))
-            .append_column(ROW, table.column(ROW))
-        )
+        whole = table.select(names).append_column(ROW_ID, ids)
+        whole = whole.append_column(ROW_KEY, pa.array(keys))
+        for name in (FILE, ROW, *([IMAGE] if IMAGE in table.column_names else [])):
+            whole = whole.append_column(name, table.column(name))
+        return whole
 
     def _refuse(self, repeats: Iterator[Repeats]) -> None:
         count, example = 0, ""
@@ -239,9 +252,12 @@ class UnreadableWriter:
     Parameters
     ----------
     path : Path
+    images : bool
+        Whether rows have images, which are kept too.
     """
 
     path: Path
+    images: bool = False
     rows: int = 0
     first: str = ""
     _held: list[dict[str, object]] = field(default_factory=list)
@@ -251,18 +267,20 @@ class UnreadableWriter:
     def add(self, file: str, sha256: str, unreadable: tuple[Unreadable, ...]) -> None:
         """Take rows of a file; `sha256` names its content."""
         for row in unreadable:
-            self.first = self.first or f"{file}, row {row.row:,}: {row.reason}"
+            home = row.file or file
+            self.first = self.first or f"{home}, row {row.row:,}: {row.reason}"
             name = hashlib.blake2b(f"{sha256} {row.row}".encode(), digest_size=16).hexdigest()
             self._held.append(
                 {
                     "row_id": f"unreadable-{name}",
-                    "file": file,
+                    "file": home,
                     "row": row.row,
                     "raw": row.raw,
                     "reason": row.reason,
+                    "image": row.image,
                 }
             )
-            self._size += len(row.raw)
+            self._size += len(row.raw) + len(row.image or b"")
             self.rows += 1
             if self._size > _HELD or len(self._held) > SHARD_BYTES // 2**10:
                 self._flush()
@@ -276,9 +294,10 @@ class UnreadableWriter:
     def _flush(self) -> None:
         if not self._held:
             return
+        schema = UNREADABLE_SCHEMA.append(UNREADABLE_IMAGE) if self.images else UNREADABLE_SCHEMA
         if self._writer is None:
-            self._writer = ShardWriter(self.path, UNREADABLE_SCHEMA)
-        self._writer.write(pa.Table.from_pylist(self._held, UNREADABLE_SCHEMA))
+            self._writer = ShardWriter(self.path, schema)
+        self._writer.write(pa.Table.from_pylist(self._held, schema))
         self._held, self._size = [], 0
 
 

@@ -22,6 +22,7 @@ from pipelines.manifest import FileEntry
 from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
 from sanitizers.core.data import ROW_ID, ROW_KEY
 from sanitizers.core.errors import IntegrityError
+from sanitizers.core.image_columns import IMAGE
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW, VERDICT_SCHEMA
 
 #: The folder of each verdict in a release.
@@ -29,7 +30,7 @@ SPLITS: Mapping[str, str] = MappingProxyType(
     {KEEP: "clean", REVIEW: "review", QUARANTINE: "quarantine"}
 )
 #: Columns of a shard that no release has.
-INTERNAL = frozenset({ROW_KEY, FILE, ROW})
+INTERNAL = frozenset({ROW_KEY, FILE, ROW, IMAGE})
 UNREADABLE = "quarantine/unreadable.parquet"
 
 _CHUNK = 1 << 20

@@ -436,7 +436,7 @@ def test_the_same_input_is_not_read_twice(tmp_path: Path, monkeypatch: pytest.Mo
     first = ingest(path, tmp_path / "out", salt=SALT)
     notes = Notes()
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.ingest._read", lambda *_: pytest.fail("read again"))
+        patch.setattr("pipelines.ingest.read_files", lambda *_: pytest.fail("read again"))
         assert ingest(path, tmp_path / "out", salt=SALT, progress=notes) == first
     assert "unchanged" in notes.said[0]
     assert Ingested.load(tmp_path / "out") == first
@@ -500,7 +500,7 @@ def test_a_file_that_changes_meanwhile_is_told(
 ) -> None:
     path = write(simple(), tmp_path / "t.csv")
     stamps = iter([[(1, 1)], [(1, 2)]])
-    monkeypatch.setattr("pipelines.ingest._stamps", lambda _: next(stamps))
+    monkeypatch.setattr("pipelines.ingest._stamps", lambda *_: next(stamps))
     with pytest.raises(InputError, match="changed while it was read"):
         ingest(path, tmp_path / "out", salt=SALT)
 

@@ -13,6 +13,7 @@ from sanitizers.core.errors import PlanError
 
 ROWS = 1000
 VECTOR = "fixed_size_list<element: float>[8]"
+STRUCT = "struct<bytes: binary, path: string>"
 CATEGORY = "dictionary<values=string, indices=int8, ordered=0>"
 
 
@@ -57,8 +58,10 @@ def infer(*columns: ColumnProfile, rows: int = ROWS, **given: Any) -> InferredRo
         (string("story", 990, 200.0), "text"),
         (string("remark", 20, 41.0), "text"),
         (string("title", 600, 12.0), "text"),
-        (column("photo", "binary", 0), "image"),
-        (string("photo", 990, 12.0, image_names=950), "image"),
+        (column("photo", "binary", 0, role="image"), "image"),
+        (column("photo", STRUCT, 0, role="image"), "image"),
+        (string("photo", 990, 12.0, image_names=950, role="image"), "image"),
+        (string("folder", 900, role="label"), "label"),
         (column("vector", VECTOR, 0), "embedding"),
     ],
 )
@@ -102,6 +105,11 @@ def test_the_rest_are_features(found: ColumnProfile) -> None:
         (column("void", "null", 0, nulls=ROWS), "no value in any row"),
         (string("hollow", 0, nulls=ROWS), "no value in any row"),
         (string("code", 1001, 9.0), "1,001 distinct strings"),
+        (column("sound", "binary", 0), "bytes; carried through, not scanned"),
+        (column("photo", STRUCT, 0), "image; carried through, not scanned"),
+        (string("photo", 990, 12.0, image_names=950), "names of images, which are not read; "),
+        (string("folder", 1, role="label"), "the folder of the image, classes: 1"),
+        (string("folder", 1001, role="label"), "the folder of the image, classes: 1,001"),
     ],
 )
 def test_some_are_no_features_and_said_so(found: ColumnProfile, why: str) -> None:

@@ -8,6 +8,7 @@ from pipelines.readers.arrays import ArraysReader
 from pipelines.readers.blocks import Reader
 from pipelines.readers.columnar import ArrowReader, ParquetReader
 from pipelines.readers.delimited import DelimitedReader
+from pipelines.readers.folders import FolderReader
 from pipelines.readers.objects import ObjectsReader
 from pipelines.readers.sources import Source, unpacked
 
@@ -21,6 +22,8 @@ def open_reader(source: Source, work: Path) -> Reader:
     work : Path
         A folder for what has to be unpacked; the caller removes it.
     """
+    if source.format == "imagefolder":
+        return FolderReader(source.name, source.path)
     if source.format == "csv":
         return DelimitedReader(source)
     if source.format == "jsonl":

@@ -26,9 +26,12 @@ from pipelines.readers.blocks import (
     Block,
     Known,
 )
+from pipelines.readers.png import png_files
 from pipelines.readers.typed import aligned, surveyed
 from pipelines.store import writing
 from sanitizers.core.errors import InputError
+from sanitizers.core.image_columns import IMAGE_TYPE
+from sanitizers.core.image_formats import MAX_PIXELS
 
 #: Bytes of rows that are read at once.
 _CHUNK_BYTES = 16 * 2**20
@@ -48,6 +51,12 @@ class Member:
     fortran: bool
 
     @property
+    def is_images(self) -> bool:
+        """Whether its rows are images: ``[H, W]``, or ``[H, W, C]`` with C of 1 or 3."""
+        shape, plain = self.shape[1:], self.dtype == np.uint8 and not self.fortran
+        return plain and (len(shape) == 2 or (len(shape) == 3 and shape[2] in {1, 3}))
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
@@ -58,7 +67,8 @@ class ArraysReader:
     """One NPZ file.
 
     A 2-D array ``X`` gives the columns ``x0``, ``x1`` ..., any other 2-D array one column
-    of fixed-size lists (an embedding), and every 1-D array the column of its name.
+    of fixed-size lists (an embedding), and every 1-D array the column of its name. An array
+    of images gives a column of PNG files.
 
     Parameters
     ----------
@@ -169,10 +179,17 @@ def _checked(name: str, members: tuple[Member, ...]) -> tuple[Member, ...]:
                 f"the array {m.name!r} of {name} holds {what}",
                 expected="numbers, truth values, dates or text",
             )
-        if not 1 <= len(m.shape) <= 2:
+        if not 1 <= len(m.shape) <= 2 and not m.is_images:
+            order = " in C order" if m.fortran else ""
             raise InputError(
-                f"the array {m.name!r} of {name} has the shape {m.shape}",
-                expected="one row per entry: 1-D or 2-D",
+                f"the array {m.name!r} of {name} has the shape {m.shape} of {m.dtype}",
+                expected="one row per entry: 1-D, 2-D, or images: [n, H, W] or [n, H, W, 1 or 3] "
+                f"of uint8{order}",
+            )
+        if m.is_images and not 0 < m.shape[1] * m.shape[2] <= MAX_PIXELS:
+            raise InputError(
+                f"the images {m.name!r} of {name} have {m.shape[1]:,} x {m.shape[2]:,} pixels",
+                expected=f"1 to {MAX_PIXELS:,}",
             )
         if m.shape[0] != members[0].shape[0] or m.shape[0] > MAX_ROWS:
             raise InputError(
@@ -180,7 +197,9 @@ def _checked(name: str, members: tuple[Member, ...]) -> tuple[Member, ...]:
                 f"{members[0].name!r} has {members[0].shape[0]:,}",
                 expected="the same number in all",
             )
-        if m.row_bytes > MAX_CELL or (m.name == "X" and m.shape[1:] > (MAX_COLUMNS,)):
+        if m.row_bytes > MAX_CELL or (
+            m.name == "X" and not m.is_images and m.shape[1:] > (MAX_COLUMNS,)
+        ):
             raise InputError(
                 f"the array {m.name!r} of {name} has {m.shape[-1]:,} columns",
                 expected=f"at most {MAX_COLUMNS:,}",
@@ -201,11 +220,23 @@ def _fields(member: Member) -> list[pa.Field]:
 def _columns(member: Member, values: NDArray[np.generic]) -> dict[str, pa.Array]:
     if values.ndim == 1:
         return {member.name: _column(values)}
+    if member.is_images:
+        return {member.name: _images(values.view(np.uint8))}
     if member.name == "X":
         return {f"x{i}": _column(np.ascontiguousarray(v)) for i, v in enumerate(values.T)}
     return {
         member.name: pa.FixedSizeListArray.from_arrays(_column(values.ravel()), values.shape[1])
     }
+
+
+def _images(values: NDArray[np.uint8]) -> pa.Array:
+    files = png_files(values)
+    ends = np.arange(len(files) + 1, dtype=np.int32) * files.shape[1]
+    data = pa.BinaryArray.from_buffers(
+        pa.binary(), len(files), [None, pa.py_buffer(ends), pa.py_buffer(files)]
+    )
+    paths = pa.nulls(len(files), pa.string())
+    return pa.StructArray.from_arrays([data, paths], fields=list(IMAGE_TYPE))
 
 
 def _column(values: NDArray[np.generic]) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sanitizers.core.errors import InputError
+from sanitizers.core.image_formats import MAX_BYTES
 
 #: Columns of a dataset. Beyond it a file is more likely hostile, or transposed, than a table.
 MAX_COLUMNS = 10_000
@@ -21,8 +22,8 @@ MAX_NAME = 1_000
 MAX_LINE = 16 * 2**20
 #: Bytes that are kept of a line beyond the limit.
 KEPT_OF_LINE = 2**20
-#: Bytes of one value in a binary format; an image of 64 MiB is 20 megapixels uncompressed.
-MAX_CELL = 64 * 2**20
+#: Bytes of one value in a binary format: as many as an image may have.
+MAX_CELL = MAX_BYTES
 #: Bytes that are read at once: enough to keep the parser busy, little beside the memory.
 BLOCK_BYTES = 8 * 2**20
 #: Rows of a block in formats that know their rows.
@@ -49,13 +50,20 @@ class Unreadable:
     row : int
         Its place among the rows of the file, from 0, header and blank lines not counted.
     raw : str
-        Its text as it came; bytes that are not UTF-8 are written as ``\xNN``.
+        Its text as it came; bytes that are not UTF-8 are written as ``\xNN``. JSON where
+        it did not come as text.
     reason : str
+    file : str
+        Its own file, where every row has one.
+    image : bytes or None
+        What is no image that can be decoded, as it came.
     """
 
     row: int
     raw: str
     reason: str
+    file: str = ""
+    image: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,15 @@ class Block:
         The place of each among the rows of the file, from 0.
     unreadable : tuple of Unreadable
         The others.
+    raws : callable or None
+        Gives some rows of `table`, by their places in it, as the text that they came as;
+        None where they did not come as text.
     """
 
     table: pa.Table
     positions: Positions
     unreadable: tuple[Unreadable, ...] = ()
+    raws: Callable[[Sequence[int]], list[str]] | None = None
 
 
 class Guess(Protocol):

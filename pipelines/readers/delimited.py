@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -293,17 +293,33 @@ def _typed(texts: _Texts, schema: pa.Schema, records: CsvRecords) -> Block:
                 reasons.setdefault(i, misfit(field, values[i].as_py()))
     table = pa.table(columns, schema=schema)
     if not reasons:
-        return Block(table, texts.positions, texts.unreadable)
-    lines = records.split(texts.text)
-    _same_count(texts.table, len(lines) - len(texts.unreadable), texts.start)
-    bad = [
-        _unreadable(at := int(texts.positions[i]), lines[at - texts.start], reason)
-        for i, reason in reasons.items()
-    ]
+        return Block(table, texts.positions, texts.unreadable, _Lines(texts, records).of)
+    lines = _Lines(texts, records)
+    found = zip(lines.records(list(reasons)), reasons.items(), strict=True)
+    bad = [_unreadable(int(texts.positions[i]), line, reason) for line, (i, reason) in found]
     kept = np.ones(table.num_rows, dtype=bool)
     kept[list(reasons)] = False
+    rows = np.flatnonzero(kept)
     return Block(
         table.filter(pa.array(kept)),
         texts.positions[kept],
         tuple(sorted([*texts.unreadable, *bad], key=lambda u: u.row)),
+        lambda some: lines.of(rows[list(some)].tolist()),
     )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The records of a block, cut when one is asked for."""
+
+    texts: _Texts
+    cutter: CsvRecords
+
+    def records(self, rows: Sequence[int]) -> list[bytes]:
+        """The records of rows that were parsed, by their places among these."""
+        lines = self.cutter.split(self.texts.text)
+        _same_count(self.texts.table, len(lines) - len(self.texts.unreadable), self.texts.start)
+        return [lines[int(self.texts.positions[row]) - self.texts.start] for row in rows]
+
+    def of(self, rows: Sequence[int]) -> list[str]:
+        return [raw_text(record) for record in self.records(rows)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,4 +175,9 @@ def _typed(rows: _Rows, schema: pa.Schema) -> Block:
             raw = raw_text(rows.lines[at[i] - rows.start])
             rows.unreadable.append(Unreadable(at[i], raw, reason))
         positions = positions[kept]
-    return Block(table, positions, tuple(sorted(rows.unreadable, key=lambda u: u.row)))
+    unreadable = tuple(sorted(rows.unreadable, key=lambda u: u.row))
+
+    def raws(some: Sequence[int]) -> list[str]:
+        return [raw_text(rows.lines[int(positions[i]) - rows.start]) for i in some]
+
+    return Block(table, positions, unreadable, raws)

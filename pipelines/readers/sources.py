@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.readers.blocks import FREE_BYTES, MAX_RATIO
+from pipelines.readers.folders import digest_folder, image_files, is_image_folder, stamp_folder
 from pipelines.store import writing
 from sanitizers.core.errors import InputError, did_you_mean
 
@@ -30,6 +31,9 @@ FORMATS = {
     ".npz": "npz",
 }  # fmt: skip
 _EXPECTED = "CSV, TSV, JSONL, Parquet, Arrow, Feather or NPZ, gzipped or not"
+_IMAGES = (
+    "name the folder that holds a folder per class, or a table of paths and its column (--image)"
+)
 _GZIP = b"\x1f\x8b"
 #: Bytes of a file that are looked at to know its format.
 _HEAD = 65_536
@@ -45,12 +49,15 @@ _STRANGERS = (
     (b"SQLite format", "an SQLite database", "export a table as CSV"),
     (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
     (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
+    (b"\x89PNG", "an image", _IMAGES),
+    (b"\xff\xd8\xff", "an image", _IMAGES),
+    (b"RIFF", "an image", _IMAGES),
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of the input.
+    """One file of the input, or a folder per class of images.
 
     Parameters
     ----------
@@ -58,7 +65,7 @@ class Source:
     name : str
         How messages and manifests call it.
     format : str
-        ``csv``, ``jsonl``, ``parquet``, ``arrow`` or ``npz``.
+        ``csv``, ``jsonl``, ``parquet``, ``arrow``, ``npz`` or ``imagefolder``.
     gzipped : bool
     """
 
@@ -102,7 +109,8 @@ def find_sources(source: str | Path) -> list[Path]:
     """The files of an input: a file, a folder or a glob.
 
     In a folder all files with a known ending, at any depth; what begins with ``.`` or
-    ``_`` is left out, as all tools that write folders of parts expect.
+    ``_`` is left out, as all tools that write folders of parts expect. A folder that holds
+    a folder of images per class is one source.
 
     Parameters
     ----------
@@ -123,25 +131,44 @@ def find_sources(source: str | Path) -> list[Path]:
     if not stat.S_ISDIR(kind):
         raise InputError(f"{source} is neither a file nor a folder")
     found = sorted(_in_folder(path))
-    if not found:
-        raise InputError(f"no data in the folder {source}", expected=_EXPECTED)
-    return found
+    if any(table.parent == path for table in found) or not is_image_folder(path):
+        if not found:
+            raise InputError(
+                f"no data in the folder {source}", expected=f"{_EXPECTED}, or a folder per class"
+            )
+        return found
+    if found:
+        raise InputError(
+            f"{source} holds images in folders, and the table {found[0].relative_to(path)}",
+            expected="images or tables",
+            do="name the table, or move it out",
+        )
+    next(image_files(path), None)
+    return [path]
 
 
 def digest_sources(paths: list[Path]) -> list[tuple[str, int]]:
-    """The SHA-256 and the bytes of each file."""
+    """The SHA-256 and the bytes of each file; of a folder per class, over all its images."""
     digests = []
     for path in paths:
+        if path.is_dir():
+            digests.append(digest_folder(path))
+            continue
         with _opened(path, str(path)) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             digests.append((sha256, file.tell()))
     return digests
 
 
+def stamp_sources(paths: list[Path]) -> list[object]:
+    """What changes when a file is written to: cheaper than a digest."""
+    return [stamp_folder(path) if path.is_dir() else _stamp(path.stat()) for path in paths]
+
+
 def names_of(paths: list[Path]) -> list[str]:
     """How messages and manifests call the files: relative to what they have in common."""
     if len(paths) == 1:
-        return [paths[0].name]
+        return [paths[0].name or paths[0].absolute().name]
     root = os.path.commonpath([p.absolute().parent for p in paths])
     return [Path(os.path.relpath(p.absolute(), root)).as_posix() for p in paths]
 
@@ -154,6 +181,8 @@ def identify(path: Path, name: str) -> Source:
     InputError
         If it is empty, or of no known format.
     """
+    if path.is_dir():
+        return Source(path, name, "imagefolder", False)
     with _opened(path, name) as file:
         head = file.read(_HEAD)
     gzipped = head.startswith(_GZIP)
@@ -204,6 +233,10 @@ def _opened(path: Path, name: str) -> Iterator[BufferedReader]:
             if error.errno in {errno.EIO, errno.ESTALE, errno.ENXIO}:
                 raise InputError(f"{name} cannot be read: {error.strerror}") from None
             raise
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
 def _matches(source: str | Path) -> list[Path]:
