@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -95,21 +95,26 @@ def split_unreadable(source: Path, rows: int, staging: Path) -> FileEntry:
         How many there are.
     staging : Path
     """
-    table = ParquetShard(source).read()
-    if table.num_rows != rows:
-        raise IntegrityError(f"{source} has {table.num_rows:,} rows", expected=f"{rows:,}")
-    kind = VERDICT_SCHEMA.field("reasons").type
-    reasons = [
-        [{"sanitizer": "ingest", "message": why}] for why in table.column("reason").to_pylist()
-    ]
-    table = table.drop_columns(["reason"])
-    table = table.append_column("verdict", pa.array([QUARANTINE] * rows, pa.string()))
-    table = table.append_column("reasons", pa.array(reasons, kind))
-    return write_part(table, staging, UNREADABLE)
+    there = ParquetShard(source).rows
+    if there != rows:
+        raise IntegrityError(f"{source} has {there:,} rows", expected=f"{rows:,}")
+    return write_parts(map(_unreadable, _row_groups(source)), staging, UNREADABLE)
 
 
 def write_part(table: pa.Table, staging: Path, name: str) -> FileEntry:
+    """Write a Parquet file of a release; see `write_parts`."""
+    return write_parts([table], staging, name)
+
+
+def write_parts(tables: Iterable[pa.Table], staging: Path, name: str) -> FileEntry:
     """Write a Parquet file of a release, and read back what the disk holds.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        At least one, of equal columns; one at a time is held.
+    staging : Path
+    name : str
 
     Raises
     ------
@@ -117,17 +122,24 @@ def write_part(table: pa.Table, staging: Path, name: str) -> FileEntry:
         If the disk holds something else.
     """
     path = staging / name
-    with _hashed(path) as sink:
-        pq.write_table(
-            table, sink, compression="zstd", compression_level=1, row_group_size=SHARD_ROWS
-        )
+    ids: list[pa.Array] = []
+    schema: pa.Schema | None = None
+    with _hashed(path) as sink, ExitStack() as stack:
+        for table in tables:
+            if schema is None:
+                schema = table.schema
+                writer = stack.enter_context(
+                    pq.ParquetWriter(sink, schema, compression="zstd", compression_level=1)
+                )
+            writer.write_table(table, row_group_size=SHARD_ROWS)
+            ids += table.column(ROW_ID).chunks
+    known = pa.chunked_array(ids, pa.string())
     written = ParquetShard(path)
-    same = written.schema.equals(table.schema.remove_metadata()) and written.read([ROW_ID]).column(
-        ROW_ID
-    ).equals(table.column(ROW_ID))
+    same = schema is not None and written.schema.equals(schema.remove_metadata())
+    same = same and written.read([ROW_ID]).column(ROW_ID).equals(known)
     if not same or digest_of(path) != sink.digest:
         raise IntegrityError(f"{path} does not hold what was written", do="check the disk")
-    return FileEntry(name, sink.size, sink.digest, table.num_rows)
+    return FileEntry(name, sink.size, sink.digest, len(known))
 
 
 def copy_file(source: Path, staging: Path, name: str) -> FileEntry:
@@ -186,6 +198,27 @@ def _hashed(path: Path) -> Iterator[_Sink]:
         yield sink
         file.flush()
         os.fsync(file.fileno())
+
+
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    """A file piece by piece, since rows may hold whole images."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number)
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityError(f"{path} cannot be read: {str(error)[:200]}") from None
+
+
+def _unreadable(table: pa.Table) -> pa.Table:
+    """Rows that could not be read, with the reason where other rows have theirs."""
+    kind = VERDICT_SCHEMA.field("reasons").type
+    reasons = [
+        [{"sanitizer": "ingest", "message": why}] for why in table.column("reason").to_pylist()
+    ]
+    table = table.drop_columns(["reason"])
+    table = table.append_column("verdict", pa.array([QUARANTINE] * len(table), pa.string()))
+    return table.append_column("reasons", pa.array(reasons, kind))
 
 
 def _with_reasons(rows: pa.Table, judged: pa.Table) -> pa.Table:
