@@ -10,120 +10,88 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.poison import Truth
+from benchmarks.answers import Answer
+from benchmarks.ours import ours
 from sanitizers.core.data import Dataset, Roles
 
-#: What a contender would remove from the data, shape (n,).
-Flags = NDArray[np.bool_]
 #: Importing is not part of what is timed, so a contender first imports, then runs.
-Contender = Callable[[], Callable[[Dataset], Flags]]
+Contender = Callable[[], Callable[[Dataset], Answer]]
+#: Features, codes of the labels, and class probabilities that are out of fold.
+Predicted = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
 
 SEED = 0
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a contender did on one poisoned table.
-
-    Parameters
-    ----------
-    recall : float
-        The share of the poisoned rows that it would remove.
-    lost : float
-        The share of the clean rows that it would remove.
-    seconds : float
-    peak_mb : float
-        Peak resident memory of its process.
-    """
-
-    recall: float
-    lost: float
-    seconds: float
-    peak_mb: float
-
-
-def ours(*names: str) -> Contender:
-    """Quarantine by the named sanitizers, or by all that have their roles; default policy."""
-
-    def load() -> Callable[[Dataset], Flags]:
-        from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer
-        from sanitizers.core.evidence import examine_batch
-        from sanitizers.core.lines import ScoreSummary, draw
-        from sanitizers.core.policy import Policy
-        from sanitizers.core.verdicts import QUARANTINE, judge
-
-        def run(data: Dataset) -> Flags:
-            recipes = {name: sanitizer(name) for name in names or SANITIZERS}
-            recipes = {n: r for n, r in recipes.items() if not missing_roles(r, data.roles)}
-            policy, evidence, thresholds = Policy(), {}, {}
-            for name, recipe in recipes.items():
-                scorer = recipe.fit(data)
-                parts = [(b.keys, examine_batch(name, scorer, b)) for b in data.batches()]
-                summary = ScoreSummary(data.rows)
-                for keys, part in parts:
-                    score, p_value = (_floats(part.column(c)) for c in ("score", "p_value"))
-                    summary.add(score, p_value, keys)
-                evidence[name] = pa.concat_tables([p for _, p in parts], promote_options="default")
-                thresholds[name] = draw(name, policy.rule(name, trusted=False), summary)
-            trusted = np.zeros(data.rows, dtype=bool)
-            verdicts = judge(evidence, thresholds, recipes, trusted)
-            words = verdicts.column("verdict").cast(pa.string()).to_numpy(zero_copy_only=False)
-            return np.asarray(words == QUARANTINE)
-
-        return run
-
-    return load
-
-
-def find_label_issues() -> Callable[[Dataset], Flags]:
+def find_label_issues() -> Callable[[Dataset], Answer]:
     """Cleanlab's ``find_label_issues`` on out-of-fold probabilities."""
     from cleanlab.filter import find_label_issues as find
+    from cleanlab.rank import get_label_quality_scores
 
     predict = _out_of_fold()
 
-    def run(data: Dataset) -> Flags:
+    def run(data: Dataset) -> Answer:
         _, codes, probabilities = predict(data)
-        return np.asarray(find(codes, probabilities))
+        flags = np.asarray(find(codes, probabilities))
+        return Answer(flags, -get_label_quality_scores(codes, probabilities))
 
     return run
 
 
-def datalab(*kinds: str) -> Contender:
-    """Cleanlab's Datalab with features and out-of-fold probabilities.
+def label_not_predicted() -> Callable[[Dataset], Answer]:
+    """The probabilities that cleanlab gets, alone: rows whose label is not the likeliest."""
+    predict = _out_of_fold()
+
+    def run(data: Dataset) -> Answer:
+        _, codes, probabilities = predict(data)
+        return Answer(
+            probabilities.argmax(axis=1) != codes, -probabilities[np.arange(len(codes)), codes]
+        )
+
+    return run
+
+
+def datalab(*kinds: str, features: bool = True) -> Contender:
+    """Cleanlab's Datalab with out-of-fold probabilities, and with features or without.
 
     Parameters
     ----------
     *kinds : str
-        The kinds of issue for which a row would be removed.
+        The kinds of issue for which a row would be removed. Scores of two kinds cannot be
+        compared, so a row's place is the better of its two places.
+    features : bool
+        With them Datalab looks for all its kinds of issue, whatever `kinds` are; without,
+        for `kinds` alone.
     """
 
-    def load() -> Callable[[Dataset], Flags]:
+    def load() -> Callable[[Dataset], Answer]:
         from cleanlab import Datalab
+        from scipy.stats import rankdata
 
         predict = _out_of_fold()
 
-        def run(data: Dataset) -> Flags:
+        def run(data: Dataset) -> Answer:
             X, codes, probabilities = predict(data)
             lab = Datalab(data={"label": codes}, label_name="label", verbosity=0)
-            lab.find_issues(features=X, pred_probs=probabilities)
+            if features:
+                lab.find_issues(features=X, pred_probs=probabilities)
+            else:
+                only: dict[str, object] = {kind: {} for kind in kinds}
+                lab.find_issues(pred_probs=probabilities, issue_types=only)
             found = lab.get_issues()
-            columns = [found[f"is_{kind}_issue"].to_numpy() for kind in kinds]
-            return np.asarray(np.any(columns, axis=0))
+            flags = [found[f"is_{kind}_issue"].to_numpy() for kind in kinds]
+            places = [rankdata(-found[f"{kind}_score"].to_numpy()) for kind in kinds]
+            return Answer(np.any(flags, axis=0), np.max(places, axis=0))
 
         return run
 
@@ -139,80 +107,46 @@ def pyod(name: str) -> Contender:
         The class, in the module of the same name in small letters.
     """
 
-    def load() -> Callable[[Dataset], Flags]:
+    def load() -> Callable[[Dataset], Answer]:
         from importlib import import_module
 
         detector = getattr(import_module(f"pyod.models.{name.lower()}"), name)
 
-        def run(data: Dataset) -> Flags:
+        def run(data: Dataset) -> Answer:
             (batch,) = data.batches()
             fitted = detector(contamination=0.1).fit(batch.X)
-            return np.asarray(fitted.labels_ == 1)
+            return Answer(np.asarray(fitted.labels_ == 1), np.asarray(fitted.decision_scores_))
 
         return run
 
     return load
 
 
+#: The contender that the others are compared with: what a run with no plan does.
+DEFAULT = "all sanitizers"
 CONTENDERS: Mapping[str, Contender] = {
-    "labels alone": ours("labels"),
-    "outliers alone": ours("outliers"),
-    "micro-models alone": ours("micro-votes", "micro-concentration"),
-    "all sanitizers": ours(),
+    "labels alone": partial(ours, "labels"),
+    "outliers alone": partial(ours, "outliers"),
+    "micro-models alone": partial(ours, "micro-votes", "micro-concentration"),
+    "micro-concentration alone": partial(ours, "micro-concentration"),
+    DEFAULT: ours,
+    "label not predicted": label_not_predicted,
     "cleanlab find_label_issues": find_label_issues,
     "cleanlab Datalab, labels": datalab("label"),
+    "cleanlab Datalab, labels without features": datalab("label", features=False),
     "cleanlab Datalab, labels and outliers": datalab("label", "outlier"),
+    "cleanlab Datalab, near duplicates": datalab("near_duplicate"),
     "PyOD IForest, contamination=0.1": pyod("IForest"),
     "PyOD KNN, contamination=0.1": pyod("KNN"),
 }
 
 
-def measure(
-    contender: str, frame: pd.DataFrame, truth: Truth, label: str, when: str | None = None
-) -> Outcome:
-    """Run a contender in a process of its own, and compare what it flags with the truth.
-
-    Parameters
-    ----------
-    contender : str
-        A key of `CONTENDERS`.
-    frame : pandas.DataFrame
-    truth : ndarray of bool, shape (n,)
-    label : str
-    when : str, optional
-        The column of the time.
-    """
-    features = tuple(c for c in frame.columns if c not in (label, when))
-    roles = Roles(label=label, time=when, features=features)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.parquet"
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        said = {"label": roles.label, "time": roles.time, "features": list(features)}
-        pq.write_table(table.replace_schema_metadata({"roles": json.dumps(said)}), file)
-        command = [sys.executable, "-m", "benchmarks.contenders", contender, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{contender} failed:\n{done.stderr[-3000:]}")
-        measured = json.loads(done.stdout.splitlines()[-1])
-        flags = np.load(file.with_suffix(".npy"), allow_pickle=False)
-    return Outcome(
-        recall=float(flags[truth].mean()),
-        lost=float(flags[~truth].mean()),
-        seconds=measured["seconds"],
-        peak_mb=measured["peak_mb"],
-    )
-
-
-def _out_of_fold() -> Callable[
-    [Dataset], tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]
-]:
+def _out_of_fold() -> Callable[[Dataset], Predicted]:
     """Load what gives cleanlab its probabilities: extra trees, five folds."""
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    def predict(
-        data: Dataset,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
+    def predict(data: Dataset) -> Predicted:
         (batch,) = data.batches()
         _, codes = np.unique(batch.labels.astype(str), return_inverse=True)
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
@@ -223,12 +157,8 @@ def _out_of_fold() -> Callable[
     return predict
 
 
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    return np.asarray(column.to_numpy(), dtype=np.float64)
-
-
 def main() -> None:
-    """Run one contender on a file that `measure` wrote."""
+    """Run one contender on a file that `benchmarks.measure` wrote."""
     parser = argparse.ArgumentParser(description="run one contender on a table")
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("file", type=Path)
@@ -239,15 +169,18 @@ def main() -> None:
     data = Dataset.from_table(table.replace_schema_metadata(None), roles)
     run = CONTENDERS[given.contender]()
     started = time.perf_counter()
-    flags = run(data)
+    answer = run(data)
     seconds = time.perf_counter() - started
-    np.save(given.file.with_suffix(".npy"), flags, allow_pickle=False)
+    answer.save(given.file.with_suffix(".npz"))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "peak_mb": peak / _PEAK_PER_MB}))
+    # macOS counts bytes, the others kilobytes.
+    return float(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
-
-#: macOS counts bytes, the others kilobytes.
-_PEAK_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -28,11 +28,14 @@ class Judged:
     ----------
     scores : ndarray of float64, shape (n,)
         NaN where it abstained.
+    p_values : ndarray of float64, shape (n,)
+        NaN where no null is known.
     quarantined : ndarray of bool, shape (n,)
         Over the default line.
     """
 
     scores: Scores
+    p_values: Scores
     quarantined: Flags
 
 
@@ -58,8 +61,11 @@ def judge(data: Dataset, names: tuple[str, ...] = tuple(SANITIZERS)) -> dict[str
         vouched = bool(data.trusted) and bool(np.isfinite(summary.p_values).any())
         rule = Policy().rule(name, trusted=vouched, influence=influence)
         line = draw(name, rule, summary).quarantine
-        scores = np.concatenate([_floats(part.column("score")) for _, part in parts])
-        found[name] = Judged(scores, scores > (np.inf if line is None else line))
+        scores, p_values = (
+            np.concatenate([_floats(part.column(column)) for _, part in parts])
+            for column in ("score", "p_value")
+        )
+        found[name] = Judged(scores, p_values, scores > (np.inf if line is None else line))
     return found
 
 

@@ -6,15 +6,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.answers import Flags
 from sanitizers.poisons.flips import draw_flips
-
-#: Rows of a poisoned table: 1 where the attacker put or changed the row.
-Truth = NDArray[np.bool_]
 
 
 def flip_labels(
     frame: pd.DataFrame, label: str, rate: float, rng: np.random.Generator
-) -> tuple[pd.DataFrame, Truth]:
+) -> tuple[pd.DataFrame, Flags]:
     """Give random rows the label of another class, drawn evenly, as ``flip-random`` does.
 
     Its draws come from `rng` alone, rows first; the committed samples and figures hang on them.
@@ -46,7 +44,7 @@ def slip_cluster(
     attacked: int = 3,
     share: float = 0.3,
     at_a_row: bool = False,
-) -> tuple[pd.DataFrame, Truth]:
+) -> tuple[pd.DataFrame, Flags]:
     """Add a tight cluster of rows to some neighbouring slices of a table in order of time.
 
     ``dense-cluster`` of `sanitizers.poisons` is the same attack for a table with roles. Its
