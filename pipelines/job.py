@@ -32,6 +32,7 @@ from pipelines.store import Store, key_of
 from sanitizers.core.consensus import CONSENSUS, Consensus
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.policy import SUM
+from sanitizers.core.promise import Promise, promise
 from sanitizers.core.sanitizer import Witness
 from sanitizers.risks import CROWDING, RISKS, Finding, in_order
 
@@ -241,6 +242,17 @@ class Work:
 
     @cached_property
     def trusted_rows(self) -> int:
+    @cached_property
+    def promise(self) -> Promise:
+        """What the policy promises of clean rows, and what was measured of it."""
+        return promise(
+            self.job.plan.core_policy(),
+            self.decision.thresholds,
+            rows=self.data.rows,
+            trusted=self.trusted_rows > 0,
+            settings=self.job.plan.sanitizers.settings,
+        )
+
         """How many rows a person vouches for."""
         rows = self.trusted.rows if self.trusted else 0
         if self.roles.trusted is None:

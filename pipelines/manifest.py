@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.disk import canonical, pretty, write_json
 from sanitizers.core.errors import IntegrityError, StoreError
+from sanitizers.core.promise import Promise
 from sanitizers.risks.finding import Finding
 
 #: The format that this code writes and reads.
@@ -146,6 +147,8 @@ class Run:
         Key of the folder of the trusted rows.
     findings : tuple of Finding
         Of columns and batches, the gravest first.
+    promise : Promise or None
+        What the policy promises of clean rows, and what was measured of it.
     """
 
     dataset: str
@@ -158,6 +161,7 @@ class Run:
     not_run: tuple[NotRun, ...] = ()
     trusted: str | None = None
     findings: tuple[Finding, ...] = ()
+    promise: Promise | None = None
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the run; it marks the run as done."""
@@ -192,11 +196,15 @@ class Manifest:
     not_run: tuple[NotRun, ...]
     findings: tuple[Finding, ...]
     files: tuple[FileEntry, ...]
+    promise: Promise | None = None
     format: str = field(default=FORMAT)
 
     def dump(self) -> bytes:
         """The one text of this manifest, with a digest of all that it says."""
         value = {"format": self.format} | asdict(self)
+        if self.promise is None:
+            # Releases of before there was one stay as they were written.
+            del value["promise"]
         return pretty(value | {"digest": sha256(canonical(value)).hexdigest()})
 
     @classmethod

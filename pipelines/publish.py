@@ -186,6 +186,7 @@ def _manifest(
         not_run=run.not_run,
         findings=run.findings,
         files=tuple(sorted(files, key=lambda file: file.path)),
+        promise=run.promise,
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.ingest import Ingested
     from pipelines.risks import Looked
     from sanitizers.core.data import Roles
+    from sanitizers.core.promise import Promise
 
 #: No report is larger, whatever the rows hold.
 MAX_BYTES = 4_500_000
@@ -55,6 +56,7 @@ def write_report(
     previous: Previous | None = None,
     looked: Looked | None = None,
     alarms: Alarms | None = None,
+    promise: Promise | None = None,
 ) -> Path:
     """Write the report of a run, whole or not at all.
 
@@ -65,7 +67,7 @@ def write_report(
     path : Path
     dataset, ingested, roles, roles_notes, decision, evidence, runs_folder, plan, not_run, cards
     trusted_rows, version, created, run, tool_version, release, reasons, needs, skipped, previous
-    looked, alarms
+    looked, alarms, promise
         As in `RunFacts`.
 
     Returns
@@ -103,6 +105,7 @@ def write_report(
         previous=previous,
         looked=looked,
         alarms=alarms,
+        promise=promise,
     )
     write_bytes(path, render(gather(facts)).encode())
     return path

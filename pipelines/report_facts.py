@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.ingest import Ingested
     from pipelines.manifest import Counts
     from pipelines.risks import Looked
+    from sanitizers.core.promise import Promise
 
 #: Says in a sentence what a score means for a row: score and hint to sentence.
 Reason = Callable[[float, str | None], str]
@@ -109,6 +110,8 @@ class RunFacts:
         What was looked for in columns and batches, and found.
     alarms : Alarms or None
         How the finds lie in time and among the sources.
+    promise : Promise or None
+        What the policy promises of clean rows, and what was measured of it.
     """
 
     dataset: str
@@ -133,3 +136,4 @@ class RunFacts:
     previous: Previous | None = None
     looked: Looked | None = None
     alarms: Alarms | None = None
+    promise: Promise | None = None

@@ -106,6 +106,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         not_run=tuple(NotRun(name, why) for name, why in work.chosen.not_run),
         trusted=work.keys.get("trusted"),
         findings=work.findings,
+        promise=work.promise,
     )
     record.write(work.folder)
     return work.decision
@@ -162,6 +163,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         previous=previous,
         looked=replace(work.looked, findings=work.findings),
         alarms=work.alarms,
+        promise=work.promise,
     )
 
 

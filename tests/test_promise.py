@@ -10,7 +10,7 @@ import pytest
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.lines import Line, Rule, Threshold
 from sanitizers.core.policy import SHARES, SUM, Policy
-from sanitizers.core.promise import MEASURED, Promise, promise
+from sanitizers.core.promise import MEASURED, Measured, Promise, promise
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 WITHOUT, WITH = MEASURED
@@ -49,7 +49,7 @@ def measured_with() -> tuple[list[float], tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("measured", MEASURED, ids=["clean", "trusted"])
-def test_the_figures_are_those_of_the_benchmarks(measured: object) -> None:
+def test_the_figures_are_those_of_the_benchmarks(measured: Measured) -> None:
     shares, names = measured_with() if measured == WITH else measured_without()
     figures = {
         "mean": round(sum(shares) / len(shares), 4),
@@ -61,7 +61,7 @@ def test_the_figures_are_those_of_the_benchmarks(measured: object) -> None:
     here = {name: getattr(measured, name) for name in figures}
     assert here == figures, (
         f"benchmarks/results/{file}.json was measured anew: in sanitizers/core/promise.py, MEASURED"
-        f"[{MEASURED.index(measured)}], write "  # type: ignore[arg-type]
+        f"[{MEASURED.index(measured)}], write "
         + ", ".join(f"{n}={v!r}" for n, v in figures.items() if here[n] != v)
     )
 
