@@ -29,7 +29,7 @@ from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
 from pipelines.store import Store, key_of
-from sanitizers.core.consensus import CONSENSUS, Consensus
+from sanitizers.core.consensus import CONSENSUS, Consensus, check_trusted
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.policy import SUM
 from sanitizers.core.promise import Promise, promise
@@ -159,8 +159,10 @@ class Work:
             name: evidence_key(recipe, self.data, self.roles, salt, self.trusted)
             for name, recipe in self.chosen.run.items()
         }
-        summing = self.job.plan.policy.consensus == SUM
-        return {**keys, CONSENSUS: sum_key(keys)} if summing else keys
+        if self.job.plan.policy.consensus != SUM:
+            return keys
+        check_trusted(self.trusted_rows)
+        return {**keys, CONSENSUS: sum_key(keys)}
 
     @cached_property
     def evidence(self) -> dict[str, Path]:
@@ -241,8 +243,6 @@ class Work:
         return Decision.load(self.folder).failing_on(fail_on, self.findings)
 
     @cached_property
-    def trusted_rows(self) -> int:
-    @cached_property
     def promise(self) -> Promise:
         """What the policy promises of clean rows, and what was measured of it."""
         return promise(
@@ -253,6 +253,8 @@ class Work:
             settings=self.job.plan.sanitizers.settings,
         )
 
+    @cached_property
+    def trusted_rows(self) -> int:
         """How many rows a person vouches for."""
         rows = self.trusted.rows if self.trusted else 0
         if self.roles.trusted is None:

@@ -16,7 +16,14 @@ from pipelines.combine import combine, sum_key
 from pipelines.decide import Decision, checks, decide, verdicts_file
 from pipelines.examine import examine
 from pipelines.examined import Examined, evidence_file, read_evidence, trusted_file
+from pipelines.explain import explain
 from pipelines.ingest import Ingested
+from pipelines.job import Job, Work
+from pipelines.manifest import Manifest
+from pipelines.plan import Plan
+from pipelines.progress import SILENT
+from pipelines.steps import decide_all, examine_with, ingest_inputs, look_for_risks, publish_rows
+from pipelines.store import Store
 from sanitizers.core.calibration import ConformalNull, ModelNull
 from sanitizers.core.consensus import CONSENSUS, CalibratedSum, Consensus
 from sanitizers.core.data import ROW_ID, Dataset, Roles
@@ -251,3 +258,68 @@ def test_evidence_about_other_trusted_rows_is_refused(tmp_path: Path) -> None:
 def test_the_key_changes_with_all_evidence() -> None:
     keys = [sum_key({"a": "1"}), sum_key({"a": "2"}), sum_key({"a": "1", "b": "1"})]
     assert len(set(keys)) == 3
+
+
+# ---------------------------------------------------------------- from the plan to the release
+
+
+def work(folder: Path, consensus: str, trusted: int = 200) -> Work:
+    """Rows of a regression, some mildly odd in features and target alike."""
+    rng = np.random.default_rng(2)
+    for name, rows in (("a", 900), ("t", trusted)):
+        X = rng.normal(size=(rows, 3))
+        y = X @ [1.0, 2.0, -1.0] + rng.normal(size=rows)
+        if name == "a":
+            X[:25] += np.array([2.4, -2.4, 0.0])
+            y[:25] += 3.0
+        lines = [f"r{name}{i}," + ",".join(f"{v:.4f}" for v in (*X[i], y[i])) for i in range(rows)]
+        (folder / f"{name}.csv").write_text("\n".join(["id,a,b,c,y", *lines]) + "\n")
+    plan = Plan.make(
+        {
+            "dataset": {
+                "name": "toys",
+                "source": str(folder / "a.csv"),
+                "trusted": str(folder / "t.csv"),
+            },
+            "roles": {"id": "id", "target": "y"},
+            "policy": {"consensus": consensus},
+            "sanitizers": {"use": ["outliers", "regression"]},
+            "risks": {"use": "off"},
+        }
+    )
+    job = Job(plan, Store.open(folder / "store", bytes(32)))
+    return job.ingested(ingest_inputs(job, SILENT))
+
+
+def test_the_sum_is_told_wherever_a_sanitizer_is(tmp_path: Path) -> None:
+    for consensus in ("worst", "sum"):
+        done = work(tmp_path, consensus)
+        for name in done.chosen.run:
+            examine_with(done, name, SILENT)
+        look_for_risks(done, SILENT)
+        decide_all(done, SILENT)
+        markers = {p: p.stat().st_mtime_ns for p in tmp_path.glob("store/*/evidence/*/*.json")}
+        outcome = publish_rows(done, SILENT)
+        if consensus == "worst":
+            before = markers
+    assert {p: markers[p] for p in before} == before
+    assert len(markers) == len(before) + 1
+    assert outcome.found[CONSENSUS]["quarantine"] >= 10
+    release = Path(str(outcome.release))
+    check = {c.sanitizer: c for c in Manifest.load(release).checks}[CONSENSUS]
+    assert check.quarantine == outcome.found[CONSENSUS]["quarantine"]
+    assert "outliers, regression together" in check.basis
+    rows = pq.read_table(release / "quarantine").to_pylist()
+    (reason,) = [r for r in rows[0]["reasons"] if r["sanitizer"] == CONSENSUS]
+    assert reason["message"] in Path(str(outcome.report)).read_text()
+    assert "How surprising the p-values of all" in Path(str(outcome.report)).read_text()
+    known = explain(done.job.store, "toys", rows[0]["row_id"], outcome.version)
+    (opinion,) = [o for o in known.opinions if o.sanitizer == CONSENSUS]
+    assert opinion.message == reason["message"]
+    assert sum("together are this surprising" in line for line in known.lines()) == 1
+
+
+def test_too_few_trusted_rows_are_told_before_any_sanitizer_is_fitted(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="99 trusted rows are there, too few"):
+        examine_with(work(tmp_path, "sum", trusted=99), "outliers", SILENT)
+    assert not list(tmp_path.glob("store/*/evidence/*"))

@@ -110,7 +110,7 @@ def test_p_values_of_fresh_clean_rows_are_uniform(missing: tuple[float, float]) 
     """Also where a sanitizer abstains from trusted rows more often than from fresh ones."""
     rng = np.random.default_rng(5)
     found = []
-    for _ in range(300):
+    for _ in range(160):
         trusted, fresh = agreeing(rng, 250), agreeing(rng, 4)
         for rows, share in zip((trusted, fresh), missing, strict=True):
             rows[rng.random(len(rows)) < share, 2] = np.nan

@@ -112,13 +112,7 @@ class CalibratedSum:
         columns = [-np.log(leave_one_out(scores[name])) for name in names]
         trusted = np.column_stack(columns) if columns else np.empty((0, 0))
         judged = int((~np.isnan(trusted)).all(axis=1).sum())
-        if judged < TRUSTED_LEAST:
-            by = ", ".join(names) or "any sanitizer"
-            raise PlanError(
-                f"{judged:,} trusted rows have p-values by {by}, too few to calibrate their sum",
-                expected=f"at least {TRUSTED_LEAST}",
-                do="vouch for more rows, or set consensus = 'worst' in [policy]",
-            )
+        check_trusted(judged, f"have p-values by {', '.join(names) or 'any sanitizer'}")
         return cls(names, trusted)
 
     def p_value(self, p_values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,6 +179,27 @@ class CalibratedSum:
         who = [i for i in order if p_values[i] < CONTRIBUTES] or [order[0]]
         told = [f"{self.names[i]} (p {p_values[i]:.2g})" for i in who]
         return " and ".join(part for part in (", ".join(told[:-1]), told[-1]) if part)
+
+
+def check_trusted(rows: int, what: str = "are there") -> None:
+    """Refuse to calibrate a sum on too few trusted rows.
+
+    Parameters
+    ----------
+    rows : int
+    what : str
+        Which rows they are, after "so many trusted rows ...".
+
+    Raises
+    ------
+    PlanError
+    """
+    if rows < TRUSTED_LEAST:
+        raise PlanError(
+            f"{rows:,} trusted rows {what}, too few to calibrate a sum on",
+            expected=f"at least {TRUSTED_LEAST}",
+            do="vouch for more rows, or set consensus = 'worst' in [policy]",
+        )
 
 
 def leave_one_out(scores: NDArray[np.float64]) -> NDArray[np.float64]:
