@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import asinh, ceil, floor, isfinite, log10, sinh
+from math import asinh, ceil, floor, log10, sinh
 
 from markupsafe import Markup
 
 from pipelines.report_text import count, figure, moment, share, spelled
+from pipelines.svg import (
+    LEFT,
+    RIGHT,
+    WIDTH,
+    bar,
+    nice,
+    number,
+    peak,
+    rule,
+    spaced,
+    svg,
+    words,
+    x_axis,
+)
 
-_WIDTH = 640.0
-_LEFT, _RIGHT = 54.0, 12.0
 _SUFFIX = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -66,15 +78,15 @@ def share_bar(keep: int, review: int, quarantine: int) -> Markup:
     whole = keep + review + quarantine
     parts = [("k", "keep", keep), ("r", "review", review), ("q", "quarantine", quarantine)]
     drawn = [(mark, name, n) for mark, name, n in parts if n]
-    widths = [max(n / whole * _WIDTH, 3.0) for _, _, n in drawn]
+    widths = [max(n / whole * WIDTH, 3.0) for _, _, n in drawn]
     body, x = [], 0.0
     for (mark, name, n), least in zip(drawn, widths, strict=True):
-        width = least * _WIDTH / sum(widths)
+        width = least * WIDTH / sum(widths)
         title = f"{name}: {count(n)} rows, {share(n, whole)}"
-        body.append(_bar(mark, x, 0, max(width - 1, 1), 18, title))
+        body.append(bar(mark, x, 0, max(width - 1, 1), 18, title))
         x += width
     label = ", ".join(f"{count(n)} {name}" for _, name, n in parts)
-    return _svg(18, f"Rows by verdict: {label}", body, "share", stretch=True)
+    return svg(18, f"Rows by verdict: {label}", body, "share", stretch=True)
 
 
 def meter(share: float, most: float, mark: str) -> Markup:
@@ -91,7 +103,7 @@ def meter(share: float, most: float, mark: str) -> Markup:
     return Markup(
         '<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="m" width="100" height="8"/><rect class="{}" width="{}" height="8"/></svg>'
-    ).format(mark, _number(max(width, 1.0 if share else 0.0)))
+    ).format(mark, number(max(width, 1.0 if share else 0.0)))
 
 
 def histogram_chart(
@@ -109,10 +121,10 @@ def histogram_chart(
     """
     top, bottom, height = 44.0, 210.0, 252.0
     low, high = data.place(data.edges[0]), data.place(data.edges[-1])
-    wide = _WIDTH - _LEFT - _RIGHT
+    wide = WIDTH - LEFT - RIGHT
 
     def across(score: float) -> float:
-        return _LEFT + wide * (data.place(score) - low) / (high - low)
+        return LEFT + wide * (data.place(score) - low) / (high - low)
 
     # From half a row up, so that a bar of one row is seen.
     tall = log10(2 * max(*data.counts, 10) * 1.2)
@@ -123,16 +135,16 @@ def histogram_chart(
             x = across(left)
             title = f"score {figure(left)} to {figure(right)}: {count(n)} rows"
             mark = _zone(right, review, quarantine)
-            body.append(_bar(mark, x, y, max(across(right) - x - 0.6, 1), bottom - y, title))
+            body.append(bar(mark, x, y, max(across(right) - x - 0.6, 1), bottom - y, title))
     ticks = [(across(v), f"{v:.4g}") for v in _score_ticks(data)]
-    body += _x_axis(_spaced(ticks), bottom)
-    body.append(_text(_LEFT + wide / 2, height - 6, "score (higher is worse)", "c"))
-    body.append(_text(0, 12, "rows, log scale", "t"))
+    body += x_axis(spaced(ticks), bottom)
+    body.append(words(LEFT + wide / 2, height - 6, "score (higher is worse)", "c"))
+    body.append(words(0, 12, "rows, log scale", "t"))
     for verdict, line, y in (("quarantine", quarantine, 12.0), ("review", review, 31.0)):
         if line is not None:
             body += _line(verdict, line, across(line), y, bottom)
     label = f"Scores of {spelled(name)}: {count(sum(data.counts))} rows, with the lines drawn"
-    return _svg(height, label, body)
+    return svg(height, label, body)
 
 
 def time_chart(data: TimeBins, column: str) -> Markup:
@@ -145,61 +157,54 @@ def time_chart(data: TimeBins, column: str) -> Markup:
         The time column, for the title.
     """
     top, middle, base, bottom, height = 26.0, 150.0, 184.0, 214.0, 240.0
-    wide = _WIDTH - _LEFT - _RIGHT
+    wide = WIDTH - LEFT - RIGHT
     step = wide / len(data.keep)
     rows = [sum(n) for n in zip(data.keep, data.review, data.quarantine, strict=True)]
     found = [r + q for r, q in zip(data.review, data.quarantine, strict=True)]
     most = max((f / n for f, n in zip(found, rows, strict=True) if n), default=0.0)
-    peak = _ceiling(100 * most) / 100
-    body = [_text(0, 12, "share of rows", "t"), _text(0, base - 10, "rows", "t")]
+    end = peak(most)
+    body = [words(0, 12, "share of rows", "t"), words(0, base - 10, "rows", "t")]
     for part in (0.0, 0.5, 1.0):
-        body += _rule(middle - (middle - top) * part, f"{100 * peak * part:.3g} %")
+        body += rule(middle - (middle - top) * part, f"{100 * end * part:.3g} %")
     for i, n in enumerate(rows):
         if n:
-            x, width = _LEFT + i * step, max(step - 1, 0.6)
+            x, width = LEFT + i * step, max(step - 1, 0.6)
             when = f"{_when(data, i)} to {_when(data, i + 1)}"
-            low = data.quarantine[i] / n / peak * (middle - top)
-            over = data.review[i] / n / peak * (middle - top)
+            low = data.quarantine[i] / n / end * (middle - top)
+            over = data.review[i] / n / end * (middle - top)
             title = (
                 f"{when}: {count(data.quarantine[i])} quarantine, {count(data.review[i])} review, "
                 f"{count(data.keep[i])} keep"
             )
             tall = max((bottom - base) * n / max(rows), 1.0)
-            body.append(_bar("q", x, middle - low, width, low, title))
-            body.append(_bar("r", x, middle - low - over, width, over, title))
-            body.append(_bar("k", x, bottom - tall, width, tall, title))
-    body.append(_text(_LEFT - 6, base + 8, _short(max(rows)), "e"))
-    starts = [(_LEFT + i * step, _when(data, i)) for i in range(len(rows))]
-    body += _x_axis(_spaced(starts, 90), bottom)
-    return _svg(height, f"Verdicts over time, by the column {spelled(column)}", body)
+            body.append(bar("q", x, middle - low, width, low, title))
+            body.append(bar("r", x, middle - low - over, width, over, title))
+            body.append(bar("k", x, bottom - tall, width, tall, title))
+    body.append(words(LEFT - 6, base + 8, _short(max(rows)), "e"))
+    starts = [(LEFT + i * step, _when(data, i)) for i in range(len(rows))]
+    body += x_axis(spaced(starts, 90), bottom)
+    return svg(height, f"Verdicts over time, by the column {spelled(column)}", body)
 
 
 def _count_axis(most: int, bottom: float, top: float, tall: float) -> Iterable[Markup]:
     power = 0
     while 10**power <= max(most, 10):
-        yield from _rule(bottom - (bottom - top) * log10(2 * 10**power) / tall, _short(10**power))
+        yield from rule(bottom - (bottom - top) * log10(2 * 10**power) / tall, _short(10**power))
         power += 1
 
 
-def _rule(y: float, label: str) -> tuple[Markup, Markup]:
-    line = Markup('<path class="g" d="M{} {}H{}"/>').format(
-        _number(_LEFT), _number(y), _number(_WIDTH - _RIGHT)
-    )
-    return line, _text(_LEFT - 6, y + 4, label, "e")
-
-
 def _line(verdict: str, line: float, x: float, y: float, bottom: float) -> list[Markup]:
-    label, right = f"{verdict} above {figure(line)}", _WIDTH - _RIGHT
+    label, right = f"{verdict} above {figure(line)}", WIDTH - RIGHT
     if x > right:
-        return [_text(right, y, f"{label} (beyond the right edge)", "e")]
-    x, room = max(x, _LEFT), 8.5 * len(label)
+        return [words(right, y, f"{label} (beyond the right edge)", "e")]
+    x, room = max(x, LEFT), 8.5 * len(label)
     # Labels point away from each other, so that neither is crossed by the other line.
     leftwards = x > room if verdict == "review" else x + room > right
-    text = _text(x - 5, y, label, "e") if leftwards else _text(x + 5, y, label, "s")
+    said = words(x - 5, y, label, "e") if leftwards else words(x + 5, y, label, "s")
     path = Markup('<path class="l" d="M{} {}V{}"/>').format(
-        _number(x), _number(y - 10), _number(bottom)
+        number(x), number(y - 10), number(bottom)
     )
-    return [path, text]
+    return [path, said]
 
 
 def _zone(right: float, review: float | None, quarantine: float | None) -> str:
@@ -212,38 +217,13 @@ def _zone(right: float, review: float | None, quarantine: float | None) -> str:
 def _score_ticks(data: Histogram) -> list[float]:
     low, high = data.edges[0], data.edges[-1]
     if not data.unit:
-        step = _nice((high - low) / 6)
+        step = nice((high - low) / 6)
         return [i * step for i in range(ceil(low / step), floor(high / step) + 1)]
     powers = range(floor(log10(data.unit)) - 1, ceil(log10(max(abs(low), abs(high)))) + 1)
     sizes = [m * 10.0**p for p in powers for m in (1, 2, 5)]
     # The roundest first, since those that come later must find room between them.
     sizes.sort(key=lambda v: (round(v / 10 ** floor(log10(v) + 1e-9)), v))
     return [v for v in [0.0, *(s * x for x in sizes for s in (1, -1))] if low <= v <= high]
-
-
-def _nice(step: float) -> float:
-    power = 10.0 ** floor(log10(step))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= step * 0.999)
-
-
-def _ceiling(percent: float) -> float:
-    return min(_nice(percent), 100.0) if percent > 0 else 1.0
-
-
-def _spaced(ticks: Sequence[tuple[float, str]], room: float = 62.0) -> list[tuple[float, str]]:
-    """Those ticks that have room, earlier ones first."""
-    kept: list[tuple[float, str]] = []
-    for x, label in ticks:
-        if all(abs(x - other) >= room for other, _ in kept):
-            kept.append((x, label))
-    return sorted(kept)
-
-
-def _x_axis(ticks: Sequence[tuple[float, str]], bottom: float) -> list[Markup]:
-    axis = Markup('<path class="a" d="M{} {}H{}"/>').format(
-        _number(_LEFT), _number(bottom), _number(_WIDTH - _RIGHT)
-    )
-    return [axis, *(_text(x, bottom + 16, label, "c") for x, label in ticks)]
 
 
 def _when(data: TimeBins, edge: int) -> str:
@@ -262,32 +242,3 @@ def _short(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g}{suffix}"
     return str(number)
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isfinite(value) else "0"
-
-
-def _bar(mark: str, x: float, y: float, width: float, height: float, title: str) -> Markup:
-    if height <= 0:
-        return Markup("")
-    place = tuple(_number(v) for v in (x, y, width, height))
-    return Markup(
-        '<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
-    ).format(mark, *place, title)
-
-
-def _text(x: float, y: float, text: str, mark: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-        mark, _number(x), _number(y), text
-    )
-
-
-def _svg(
-    height: float, label: str, body: Iterable[Markup], mark: str = "chart", stretch: bool = False
-) -> Markup:
-    # Every part went through Markup.format, which escapes; joining keeps that.
-    fit = Markup(' preserveAspectRatio="none"') if stretch else ""
-    return Markup(
-        '<svg class="{}" viewBox="0 0 {} {}"{} role="img" aria-label="{}"><title>{}</title>{}</svg>'
-    ).format(mark, _number(_WIDTH), _number(height), fit, label, label, Markup("").join(body))
