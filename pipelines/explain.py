@@ -13,6 +13,7 @@ from pipelines.decide import Decision, verdicts_file
 from pipelines.examined import read_evidence
 from pipelines.ingest import FILE, ROW, Ingested
 from pipelines.manifest import Manifest, Run
+from pipelines.pictures import described
 from pipelines.shards import ParquetShard
 from pipelines.split import INTERNAL
 from pipelines.store import Store
@@ -131,7 +132,7 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
             return _row(store, run, ingested, released, number, at)
     unreadable = ingested.unreadable_file()
     if unreadable is not None:
-        table = ParquetShard(unreadable).read()
+        table = ParquetShard(unreadable).read([ROW_ID, "file", "row", "raw", "reason"])
         at = pc.index(table.column(ROW_ID), row_id).as_py()
         if at >= 0:
             return _unreadable(run, released, table.slice(at, 1).to_pylist()[0])
@@ -252,7 +253,7 @@ def _plain_value(value: object) -> Any:
         return {str(k): _plain_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain_value(v) for v in value]
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return described(value) or value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _opinion(opinion: Opinion) -> str:

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.ingest import FILE, ROW
+from pipelines.pictures import described, thumbnail
 from pipelines.report_facts import RunFacts
 from pipelines.report_scan import Candidate, take
 from pipelines.report_text import Text, cut, sentence, value_text, visible
 from pipelines.shards import shard_name
 from sanitizers.core.data import ROW_ID
+from sanitizers.core.image_columns import IMAGE
 
 #: Features of a row that are shown at once, and columns that are shown folded.
 FEATURES, FOLDED = 12, 40
@@ -24,6 +26,8 @@ FEATURES, FOLDED = 12, 40
 UNREADABLE_ROWS, UNREADABLE_REASONS = 20, 20
 # HTML of all values of a report, and of those of one row, in characters.
 _ALL_VALUES, _ROW_VALUES = 2_400_000, 6_000
+# The same of the pictures of rows with images.
+_ALL_PICTURES, _ROW_PICTURE = 1_200_000, 20_000
 _LIST_ITEM = 60
 _SENTENCE, _OTHERS = 300, 2
 # Different reasons that are counted at once.
@@ -56,6 +60,8 @@ class WorstRow:
     shown, folded : tuple of Field
     left_out : int
         Columns that are not shown.
+    picture : str
+        A small picture of its image, painted anew; empty where there is none.
     """
 
     row_id: Text
@@ -69,6 +75,7 @@ class WorstRow:
     shown: tuple[Field, ...]
     folded: tuple[Field, ...]
     left_out: int
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,16 @@ def worst_rows(
     """
     every = [c for chosen in candidates.values() for c in chosen]
     shown, folded = _columns(facts)
-    rows = _read(facts.ingested.folder, "rows", every, [ROW_ID, FILE, ROW, *shown, *folded])
+    wanted = [ROW_ID, FILE, ROW, *shown, *folded, *_inner(facts)]
+    rows = _read(facts.ingested.folder, "rows", every, wanted)
     verdicts = _read(facts.runs_folder, "verdicts", every, ["verdict", "reasons"])
     allowance = min(_ROW_VALUES, _ALL_VALUES // max(len(every), 1))
+    picture = min(_ROW_PICTURE, _ALL_PICTURES // max(len(every), 1))
     found = {}
     for name, chosen in candidates.items():
         evidence = _read(facts.evidence[name], "evidence", chosen, ["p_value", "hint"])
         found[name] = tuple(
-            _row(facts, name, c, rows[key] | verdicts[key] | evidence[key], allowance)
+            _row(facts, name, c, rows[key] | verdicts[key] | evidence[key], (allowance, picture))
             for c, key in ((c, (c.shard, c.position)) for c in chosen)
         )
     return found
@@ -125,7 +134,8 @@ def unreadable_rows(facts: RunFacts) -> Unreadable:
     reasons = Counter[str]()
     first = list[UnreadableRow]()
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=UNREADABLE_ROWS):
+        shown = ["file", "row", "raw", "reason"]
+        for batch in file.iter_batches(batch_size=UNREADABLE_ROWS, columns=shown):
             first = [_unreadable_row(r) for r in batch.to_pylist()]
             break
         for batch in file.iter_batches(columns=["reason"]):
@@ -153,6 +163,19 @@ def _columns(facts: RunFacts) -> tuple[list[str], list[str]]:
     return shown, [c for c in dict.fromkeys(rest) if c not in seen][:FOLDED]
 
 
+def _inner(facts: RunFacts) -> list[str]:
+    """The column of ours that holds the images, where theirs holds paths."""
+    shards = facts.ingested.shard_files() if facts.roles.image else ()
+    return [IMAGE] if any(IMAGE in shard.schema.names for shard in shards[:1]) else []
+
+
+def _image(facts: RunFacts, known: Mapping[str, Any]) -> bytes | None:
+    """The bytes of the image of a row, wherever they are kept."""
+    found = known.get(IMAGE) or known.get(facts.roles.image or "")
+    found = found.get("bytes") if isinstance(found, Mapping) else found
+    return found if isinstance(found, bytes) else None
+
+
 def _read(
     folder: Path, kind: str, candidates: Sequence[Candidate], columns: Sequence[str]
 ) -> dict[tuple[int, int], dict[str, Any]]:
@@ -167,13 +190,18 @@ def _read(
 
 
 def _row(
-    facts: RunFacts, name: str, candidate: Candidate, known: Mapping[str, Any], allowance: int
+    facts: RunFacts,
+    name: str,
+    candidate: Candidate,
+    known: Mapping[str, Any],
+    allowance: tuple[int, int],
 ) -> WorstRow:
     files = facts.ingested.files
     file = files[known[FILE]].path if 0 <= known[FILE] < len(files) else "unknown file"
     reasons = known["reasons"] or []
     shown, folded = _columns(facts)
-    fields = list(_within(allowance, facts, [*shown, *folded], known))
+    fields = list(_within(allowance[0], facts, [*shown, *folded], known))
+    image = _image(facts, known)
     every = len(facts.ingested.columns) - (facts.roles.id is not None)
     return WorstRow(
         row_id=cut(known[ROW_ID], 80),
@@ -191,6 +219,7 @@ def _row(
         shown=tuple(fields[: len(shown)]),
         folded=tuple(fields[len(shown) :]),
         left_out=max(every - len(fields), 0),
+        picture="" if image is None else thumbnail(image, allowance[1]),
     )
 
 
@@ -210,8 +239,17 @@ def _within(
     """The values of a row, as long as their HTML stays within the allowance."""
     roles = {getattr(facts.roles, role): role for role in facts.roles.present if role != "features"}
     for column in columns:
-        field = Field(cut(column, 80), roles.get(column, ""), value_text(known[column]))
+        field = Field(cut(column, 80), roles.get(column, ""), _value(known[column]))
         allowance -= len(visible(field.column)) + len(visible(field.value)) + _LIST_ITEM
         if allowance < 0:
             return
         yield field
+
+
+def _value(value: object) -> Text:
+    """A value in characters; an image in words."""
+    if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
+        words = [_value(value[part]).text for part in ("path", "bytes") if value[part] is not None]
+        return cut(", ".join(word for word in words if word))
+    found = described(value) if isinstance(value, bytes) else None
+    return value_text(value) if found is None else cut(found)

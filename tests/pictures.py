@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from sanitizers.core.data import Batch, Dataset
 
 Pixels = NDArray[np.uint8]
 
@@ -88,3 +92,29 @@ def image_folder(root: Path, classes: dict[str, list[bytes]], ending: str = "png
         for number, data in enumerate(files):
             (root / label / f"{number:03d}.{ending}").write_bytes(data)
     return root
+
+
+@dataclass(frozen=True)
+class BrightScorer:
+    null: None = None
+
+    def score(self, batch: Batch) -> NDArray[np.float64]:
+        bright = batch.images.reshape(len(batch), -1).mean(axis=1)
+        return np.where(batch.has_image, bright, np.nan)
+
+    def hint(self, batch: Batch) -> list[str | None]:
+        return [None] * len(batch)
+
+
+@dataclass(frozen=True)
+class Bright:
+    """How bright an image is."""
+
+    name: ClassVar[str] = "bright"
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
+
+    def fit(self, data: Dataset) -> BrightScorer:
+        return BrightScorer()
+
+    def reason(self, score: float, hint: str | None) -> str:
+        return f"its mean is {score:.0f} of 255"

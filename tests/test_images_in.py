@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +21,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import steps
+from pipelines.explain import explain
 from pipelines.image_rows import JUDGED
 from pipelines.ingest import UNREADABLE, Ingested, ingest
+from pipelines.job import Job, Work
+from pipelines.pictures import described, thumbnail
+from pipelines.plan import Plan
 from pipelines.plan_parts import RolesPart
+from pipelines.progress import SILENT
 from pipelines.readers.named import contents
 from pipelines.readers.png import png_files
 from pipelines.readers.sources import find_sources
+from pipelines.report import render
+from pipelines.report_data import gather
 from pipelines.roles import infer_roles
+from pipelines.store import Store
+from pipelines.verify import verify
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import InputError, PlanError
 from sanitizers.core.image_columns import IMAGE, IMAGE_TYPE
-from sanitizers.core.images import decode
+from sanitizers.core.images import decode, form
 from tests.pictures import colours, encoded, greys, hostile, image_folder
+from tests.report_run import make_run
 
 SALT = b"s" * 32
 CLASSES = {"cat": [greys(seed=i) for i in range(4)], "dog": [greys(seed=i) for i in range(4, 7)]}
@@ -637,3 +651,135 @@ def test_the_work_folder_is_gone(folder: Path, tmp_path: Path) -> None:
     ]
     shutil.rmtree(tmp_path / "out")
     assert not list(tmp_path.glob(".*tmp*"))
+
+
+# ---------------------------------------------------------------- a run, to the release and back
+
+BRIGHT = "tests.pictures:Bright"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run, and its release."""
+
+    work: Work
+    release: Path
+
+    def part(self, folder: str) -> pa.Table:
+        return pa.concat_tables(
+            pq.read_table(p) for p in sorted((self.release / folder).glob("part-*"))
+        )
+
+
+def run(source: Path, store: Path, **roles: Any) -> Ran:
+    """All stages, without their order from Prefect."""
+    plan = Plan.make(
+        {
+            "dataset": {"name": "pets", "source": str(source), "store": str(store)},
+            "roles": roles,
+            "policy": {"budget": 0.9, "rules": {BRIGHT: {"quarantine": "score > 200"}}},
+            "sanitizers": {"use": [BRIGHT]},
+        }
+    )
+    job = Job(plan, Store.open(store, SALT))
+    work = job.ingested(steps.ingest_inputs(job, SILENT))
+    for name in work.chosen.run:
+        steps.examine_with(work, name, SILENT)
+    steps.look_for_risks(work, SILENT)
+    steps.decide_all(work, SILENT)
+    outcome = steps.publish_rows(work, SILENT)
+    assert outcome.release is not None
+    return Ran(work, Path(outcome.release))
+
+
+@pytest.fixture
+def glaring(folder: Path) -> Path:
+    """Two white images among the others, and two that are none."""
+    white = np.full((6, 9), 255, dtype=np.uint8)
+    (folder / "dog" / "white.png").write_bytes(encoded(white) + b"<script>")
+    (folder / "cat" / "white.jpg").write_bytes(encoded(white, "JPEG"))
+    (folder / "cat" / "bad.png").write_bytes(b"<svg onload=alert(1)>")
+    (folder / "cat" / "cut.png").write_bytes(FILES["cat"][0][:70])
+    return folder
+
+
+def test_a_release_holds_the_images_and_the_reasons(glaring: Path, tmp_path: Path) -> None:
+    ran = run(glaring, tmp_path / "store")
+    clean, held = ran.part("clean"), ran.part("quarantine")
+    assert clean.schema.names == ["image", "label", "row_id"]
+    assert clean.schema.field("image").type == IMAGE_TYPE
+    assert [v["path"] for v in held.column("image").to_pylist()] == [
+        "cat/white.jpg",
+        "dog/white.png",
+    ]
+    for value in [*clean.column("image").to_pylist(), *held.column("image").to_pylist()]:
+        assert (glaring / value["path"]).read_bytes() == value["bytes"]
+    lost = pq.read_table(ran.release / "quarantine" / "unreadable.parquet")
+    assert lost.column("image").to_pylist() == [
+        b"<svg onload=alert(1)>", FILES["cat"][0][:70]
+    ]  # fmt: skip
+    assert lost.column("file").to_pylist() == ["pets/cat/bad.png", "pets/cat/cut.png"]
+    assert clean.num_rows + held.num_rows + lost.num_rows == 11
+    assert verify(ran.release).ok
+    frame = pd.read_parquet(ran.release / "clean")
+    assert np.array_equal(decode([frame["image"][0]["bytes"]], (6, 9, 1))[0], PIXELS[0])
+
+
+def test_a_release_of_named_images_holds_their_names(table: Path, tmp_path: Path) -> None:
+    ran = run(table, tmp_path / "store", image="file", label="kind", ignore=["n"])
+    assert ran.part("clean").schema.names == ["n", "file", "kind", "row_id"]
+    assert ran.part("clean").column("file").to_pylist()[0] == "img/cat/000.png"
+    assert verify(ran.release).ok
+    keys = ran.work.job.input_keys()
+    (table.parent / "img" / "cat" / "000.png").write_bytes(encoded(greys(seed=42)))
+    assert ran.work.job.input_keys() != keys
+
+
+def test_the_report_paints_images_anew(glaring: Path, tmp_path: Path) -> None:
+    ran = run(glaring, tmp_path / "store")
+    html = (ran.release / "report.html").read_text()
+    painted = re.findall(r'src="([^"]*)"', html)
+    assert len(painted) == 9
+    assert "img-src data:;" in html
+    assert "alert(1)" not in html
+    for address in painted:
+        picture = base64.b64decode(address.removeprefix("data:image/png;base64,"), validate=True)
+        assert max(form(picture)[:2]) <= 64
+        assert b"script" not in picture
+    first = base64.b64decode(painted[0].removeprefix("data:image/png;base64,"))
+    assert decode([first], (6, 9, 1)).min() == 255
+    assert "cat/white.jpg, JPEG, 9 x 6 pixels" in html
+    assert ran.work.unscanned == ()
+
+
+def test_a_report_without_images_allows_none(tmp_path: Path) -> None:
+    html = render(gather(make_run(tmp_path)))
+    assert "img-src" not in html
+    assert "<img" not in html
+
+
+def test_pictures_stay_small() -> None:
+    large = encoded(colours(300, 200))
+    limits = (20_000, 8_000, 3_000, 1_500)
+    sizes = [len(thumbnail(large, limit)) for limit in limits]
+    assert all(0 < size <= limit for size, limit in zip(sizes, limits, strict=True))
+    assert sizes == sorted(sizes, reverse=True)
+    assert thumbnail(large, 100) == ""
+    assert thumbnail(b"<svg/>", 20_000) == ""
+    assert described(large) == f"PNG, 200 x 300 pixels, {len(large):,} bytes"
+    assert described(b"sound") is None
+
+
+def test_a_row_is_explained_without_its_bytes(glaring: Path, tmp_path: Path) -> None:
+    ran = run(glaring, tmp_path / "store")
+    (row,) = ran.part("quarantine").slice(0, 1).to_pylist()
+    found = explain(ran.work.job.store, "pets", row["row_id"])
+    size = len(row["image"]["bytes"])
+    assert found.values["image"] == {
+        "bytes": f"JPEG, 9 x 6 pixels, {size} bytes", "path": "cat/white.jpg"
+    }  # fmt: skip
+    assert found.opinions[0].message == "its mean is 255 of 255"
+    lost = pq.read_table(ran.release / "quarantine" / "unreadable.parquet").to_pylist()[0]
+    found = explain(ran.work.job.store, "pets", lost["row_id"])
+    assert "SVG" in str(found.message)
+    assert list(found.values) == ["raw"]

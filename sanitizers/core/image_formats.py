@@ -69,7 +69,7 @@ def opened(data: bytes) -> Iterator[ImageFile]:
     """
     if len(data) > MAX_BYTES:
         raise UndecodableError(f"more than {MAX_BYTES // 2**20} MiB")
-    name = _format(data)
+    name = format_of(data)
     _check_size(*_announced(name, data))
     if name == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         raise UndecodableError(f"a JPEG of more than {MAX_SCANS} scans")
@@ -82,7 +82,14 @@ def opened(data: bytes) -> Iterator[ImageFile]:
         yield picture
 
 
-def _format(data: bytes) -> str:
+def format_of(data: bytes) -> str:
+    """``PNG``, ``JPEG`` or ``WebP``, by the first bytes.
+
+    Raises
+    ------
+    UndecodableError
+        If it is none of them; the message says what it is instead, where that is known.
+    """
     head = data[:64]
     if head.startswith(_PNG):
         return "PNG"
@@ -128,7 +135,7 @@ def _check_size(width: int, height: int) -> None:
 @contextmanager
 def _named(data: bytes) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile bytes into one line."""
-    name = _format(data)
+    name = format_of(data)
     try:
         yield
     except MemoryError:
