@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from sanitizers.catalog import SANITIZERS, sanitizer
+from sanitizers.catalog import sanitizer
 from sanitizers.core.calibration import ConformalNull
 from sanitizers.core.consensus import CONSENSUS, CalibratedSum, Consensus, leave_one_out
 from sanitizers.core.data import Dataset, MemoryShard
@@ -184,8 +184,8 @@ def test_the_sharding_and_the_order_of_the_sanitizers_change_nothing(cut: int) -
         assert joined.to_pylist() == whole.column(column).to_pylist()
 
 
-@pytest.mark.parametrize("name", SANITIZERS)
-def test_every_null_from_trusted_rows_is_made_of_the_scores_that_these_get(name: str) -> None:
+@pytest.mark.parametrize("name", ["outliers", "micro-votes", "regression"])
+def test_a_null_from_trusted_rows_is_made_of_the_scores_that_these_get(name: str) -> None:
     """Else their sums were not like those of fresh rows: no model judges its own rows."""
     rows = Dataset.from_table(clean_data(1, 400), ROLES).shards[0].read()
     inside = rows.slice(120).append_column("vouched", pa.array(np.arange(280) < 60))
@@ -195,10 +195,10 @@ def test_every_null_from_trusted_rows_is_made_of_the_scores_that_these_get(name:
     scorer, trusted = sanitizer(name).fit(data), data.trusted_rows
     assert trusted is not None
     assert len(trusted) == 180
-    if isinstance(scorer.null, ConformalNull):
-        scores = scorer.score(trusted)
-        known = np.sort(scores[~np.isnan(scores)])
-        assert known == pytest.approx(scorer.null.scores, abs=2e-3)
+    assert isinstance(scorer.null, ConformalNull)
+    scores = scorer.score(trusted)
+    known = np.sort(scores[~np.isnan(scores)])
+    assert known == pytest.approx(scorer.null.scores, abs=2e-3)
 
 
 # ---------------------------------------------------------------- evidence and rules
