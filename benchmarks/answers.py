@@ -54,6 +54,24 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What an answer took, importing left out.
+
+    Parameters
+    ----------
+    seconds : float
+    cpu_seconds : float
+        Of all processors, with the processes that it started.
+    peak_mb : float
+        Peak resident memory of its process.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a contender did on one poisoned table.
 
@@ -71,9 +89,7 @@ class Outcome:
         the contender lost.
     parts : dict of str to tuple
         Recall and clean rows lost of each sanitizer, for ours.
-    seconds : float
-    peak_mb : float
-        Peak resident memory of its process.
+    cost : Cost
     """
 
     recall: float
@@ -81,13 +97,10 @@ class Outcome:
     at_our_loss: float | None
     ours_at_its_loss: float | None
     parts: dict[str, tuple[float, float]]
-    seconds: float
-    peak_mb: float
+    cost: Cost
 
 
-def compare(
-    answer: Answer, truth: Flags, default: Answer | None, *, seconds: float, peak_mb: float
-) -> Outcome:
+def compare(answer: Answer, truth: Flags, default: Answer | None, cost: Cost) -> Outcome:
     """Compare what a contender says with the truth, and with what our default says.
 
     Parameters
@@ -96,7 +109,7 @@ def compare(
     truth : ndarray of bool, shape (n,)
     default : Answer or None
         Of our default, on the same rows. Its own recall is what it removes, no ranking.
-    seconds, peak_mb : float
+    cost : Cost
     """
     at_our_loss = ours_at_its_loss = None
     if default is answer:
@@ -114,8 +127,7 @@ def compare(
         at_our_loss=at_our_loss,
         ours_at_its_loss=ours_at_its_loss,
         parts=parts,
-        seconds=seconds,
-        peak_mb=peak_mb,
+        cost=cost,
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.answers import Answer
 from benchmarks.ours import ours
+from benchmarks.usage import cpu_seconds, peak_mb
 from sanitizers.core.data import Dataset, Roles
 
 #: Importing is not part of what is timed, so a contender first imports, then runs.
@@ -168,18 +167,11 @@ def main() -> None:
     roles = Roles(label=said["label"], time=said["time"], features=tuple(said["features"]))
     data = Dataset.from_table(table.replace_schema_metadata(None), roles)
     run = CONTENDERS[given.contender]()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), cpu_seconds()
     answer = run(data)
-    seconds = time.perf_counter() - started
+    took = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - cpu}
     answer.save(given.file.with_suffix(".npz"))
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts bytes, the others kilobytes.
-    return float(peak / (2**20 if sys.platform == "darwin" else 2**10))
+    print(json.dumps({**took, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

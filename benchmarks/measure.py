@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.answers import Answer
+from benchmarks.answers import Answer, Cost
 from sanitizers.core.data import Roles
 
 
@@ -27,14 +27,11 @@ class Measured:
     Parameters
     ----------
     answer : Answer
-    seconds : float
-    peak_mb : float
-        Peak resident memory of its process.
+    cost : Cost
     """
 
     answer: Answer
-    seconds: float
-    peak_mb: float
+    cost: Cost
 
 
 def measure(
@@ -72,7 +69,7 @@ def measure(
         told = in_own_process("contenders", contender, str(file), limit=limit)
         if told is None:
             return None
-        return Measured(Answer.load(file.with_suffix(".npz")), told["seconds"], told["peak_mb"])
+        return Measured(Answer.load(file.with_suffix(".npz")), Cost(**told))
 
 
 def in_own_process(module: str, *words: str, limit: float | None = None) -> dict[str, Any] | None:

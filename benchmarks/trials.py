@@ -79,7 +79,7 @@ def run(
                 say(f"{attack} {table.name} {seed} {contender}: {_words(found, truth)}")
             default = ended[DEFAULT].answer if DEFAULT in ended else None
             for contender, it in ended.items():
-                outcome = compare(it.answer, truth, default, seconds=it.seconds, peak_mb=it.peak_mb)
+                outcome = compare(it.answer, truth, default, it.cost)
                 trials.append(Trial(attack, table.name, seed, contender, outcome))
     return trials
 
@@ -95,8 +95,8 @@ def summary(title: str, trials: Sequence[Trial], contenders: Sequence[str]) -> G
                 *shares(mine),
                 _mean([t.outcome.at_our_loss for t in mine]),
                 _mean([t.outcome.ours_at_its_loss for t in mine]),
-                mean([t.outcome.seconds for t in mine]),
-                round(max(t.outcome.peak_mb for t in mine)),
+                mean([t.outcome.cost.seconds for t in mine]),
+                round(max(t.outcome.cost.peak_mb for t in mine)),
             ]
         )
     columns = ["contender", "recall %", "worst %", "clean lost %", "worst %"]
@@ -159,7 +159,7 @@ def _words(found: Measured | None, truth: Flags) -> str:
     if found is None:
         return "ended, for it took too long"
     recall, lost = found.answer.recall(truth), float(found.answer.flags[~truth].mean())
-    return f"recall {recall:.3f}, lost {lost:.4f}, {found.seconds:.1f} s"
+    return f"recall {recall:.3f}, lost {lost:.4f}, {found.cost.seconds:.1f} s"
 
 
 def _pair(recall: float, lost: float) -> str:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.answers import Answer, compare, recall_at
+from benchmarks.answers import Answer, Cost, compare, recall_at
 from benchmarks.ours import rank
 from sanitizers.core.policy import CLEAN_ABOVE, SHARES, Policy
 
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=2, max_size=6)
+COST = Cost(seconds=1.0, cpu_seconds=1.0, peak_mb=1.0)
 
 
 def brute(scores: list[int], truth: list[bool], lost: int) -> float:
@@ -57,14 +58,14 @@ def test_a_contender_is_read_at_our_loss_and_we_at_its_loss() -> None:
     truth = np.array([True, True, False, False, False])
     ours = Answer(truth & [True, False, False, False, False], np.array([5.0, 3.0, 4.0, 2.0, 1.0]))
     theirs = Answer(np.array([False, True, True, False, False]), np.array([1.0, 5, 4, 3, 2]))
-    outcome = compare(theirs, truth, ours, seconds=1.0, peak_mb=2.0)
+    outcome = compare(theirs, truth, ours, COST)
     assert outcome.recall == 0.5
     assert outcome.lost == pytest.approx(1 / 3)
     assert outcome.at_our_loss == 0.5  # we lose nothing; its first row is poison
     assert outcome.ours_at_its_loss == 1.0  # at one clean row lost we have both
-    own = compare(ours, truth, ours, seconds=1.0, peak_mb=2.0)
+    own = compare(ours, truth, ours, COST)
     assert own.at_our_loss == own.ours_at_its_loss == own.recall == 0.5
-    alone = compare(theirs, truth, None, seconds=1.0, peak_mb=2.0)
+    alone = compare(theirs, truth, None, COST)
     assert alone.at_our_loss is None
     assert alone.ours_at_its_loss is None
 
