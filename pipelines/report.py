@@ -14,6 +14,7 @@ from markupsafe import Markup
 from pipelines import charts, report_text
 from pipelines.report_data import ReportData, gather
 from pipelines.report_facts import Previous, Reason, RunFacts, SanitizerCard
+from pipelines.slice_chart import slice_chart
 from pipelines.store import write_bytes
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _environment() -> Environment:
         "cut",
         "figure",
         "line_in_words",
+        "percent",
         "probability",
         "sentence",
         "share",
@@ -153,7 +155,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(report_text, name) for name in names}
     environment.filters |= {"visible": report_text.visible, "prose": prose}
-    drawn = (charts.histogram_chart, charts.meter, charts.share_bar, charts.time_chart)
+    drawn = (charts.histogram_chart, charts.meter, charts.share_bar, charts.time_chart, slice_chart)
     environment.globals |= {chart.__name__: chart for chart in drawn}
     return environment
 

@@ -6,24 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-import pyarrow as pa
-
-from pipelines.charts import Histogram, TimeBins
+from pipelines.charts import Histogram
 from pipelines.ingest import SourceFile
 from pipelines.manifest import Counts
-from pipelines.report_counts import TimeCounts, ValueCounts, time_counts
 from pipelines.report_facts import Previous, RunFacts, SanitizerCard
 from pipelines.report_limits import Limit, limits
 from pipelines.report_rows import Unreadable, WorstRow, unreadable_rows, worst_rows
-from pipelines.report_scan import histogram, read, scan_scores
+from pipelines.report_scan import histogram, scan_scores
 from pipelines.report_text import Text, cut
+from pipelines.report_where import Breakdown, Slices, Timeline, where
 from pipelines.shards import shard_name
-from sanitizers.core.encoder import as_numbers
 from sanitizers.core.lines import Threshold
+from sanitizers.core.promise import Promise
 from sanitizers.core.verdicts import QUARANTINE, REVIEW
 
-#: Classes and sources in a table, input files and lines of the plan in theirs.
-VALUES, FILES, PLAN_LINES = 20, 200, 200
+#: Input files and lines of the plan in their tables.
+FILES, PLAN_LINES = 200, 200
 #: Findings about columns and batches.
 FINDINGS = 60
 
@@ -54,58 +52,6 @@ class Section:
     threshold: Threshold | None
     histogram: Histogram | None
     worst: tuple[WorstRow, ...]
-
-
-@dataclass(frozen=True)
-class ValueCount:
-    """Verdicts of the rows with one value."""
-
-    value: Text
-    keep: int
-    review: int
-    quarantine: int
-
-    @property
-    def rows(self) -> int:
-        """All rows with the value."""
-        return self.keep + self.review + self.quarantine
-
-    @property
-    def share(self) -> float:
-        """The share in quarantine."""
-        return self.quarantine / max(self.rows, 1)
-
-
-@dataclass(frozen=True)
-class Breakdown:
-    """Verdicts by the values of one column, worst first.
-
-    Parameters
-    ----------
-    role : str
-    column : Text
-    values : int
-        How many different values there are.
-    partial : bool
-        True where there were too many to count every one.
-    worst : tuple of ValueCount
-    """
-
-    role: str
-    column: Text
-    values: int
-    partial: bool
-    worst: tuple[ValueCount, ...]
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Verdicts over time; rows without a time, and those in the outermost bars by force."""
-
-    column: Text
-    bins: TimeBins
-    missing: int
-    outside: int
 
 
 @dataclass(frozen=True)
@@ -153,6 +99,8 @@ class ReportData:
     sections: tuple[Section, ...]
     breakdowns: tuple[Breakdown, ...]
     timeline: Timeline | None
+    slices: Slices | None
+    promise: Promise | None
     uncounted: tuple[str, ...]
     risks: Risks
     unreadable: Unreadable
@@ -184,7 +132,7 @@ def gather(facts: RunFacts) -> ReportData:
         If evidence or verdicts are missing, or are about other rows than the input.
     """
     decision, source = facts.decision, facts.ingested
-    breakdowns, timeline, uncounted = _verdict_counts(facts)
+    found = where(facts)
     return ReportData(
         dataset=facts.dataset,
         version=facts.version,
@@ -195,9 +143,11 @@ def gather(facts: RunFacts) -> ReportData:
         held=decision.held,
         held_because=decision.held_because,
         sections=_sections(facts),
-        breakdowns=breakdowns,
-        timeline=timeline,
-        uncounted=uncounted,
+        breakdowns=found.breakdowns,
+        timeline=found.timeline,
+        slices=found.slices,
+        promise=facts.promise,
+        uncounted=found.uncounted,
         risks=_risks(facts),
         unreadable=unreadable_rows(facts),
         limits=limits(facts),
@@ -266,62 +216,6 @@ def _section(
 def _drawn(threshold: Threshold | None) -> list[float]:
     lines = (threshold.review, threshold.quarantine) if threshold else ()
     return [line for line in lines if line is not None]
-
-
-def _verdict_counts(
-    facts: RunFacts,
-) -> tuple[tuple[Breakdown, ...], Timeline | None, tuple[str, ...]]:
-    """Count verdicts by class, source and time, in one pass over rows and verdicts."""
-    source, roles = facts.ingested, facts.roles
-    files = [source.folder / shard.name for shard in source.shards]
-    rows = [shard.rows for shard in source.shards]
-    grouped = [(role, getattr(roles, role)) for role in ("label", "source")]
-    counts = {(role, column): ValueCounts() for role, column in grouped if column}
-    uncounted = list[str]()
-    times = time_counts(files, rows, roles.time) if roles.time else None
-    if roles.time and times is None:
-        uncounted.append(f"time: the values of {roles.time} have no order in time")
-    wanted = [column for _, column in counts] + ([roles.time] if times and roles.time else [])
-    for number, path in enumerate(files if wanted else ()):
-        verdicts = read(
-            facts.runs_folder / shard_name(number, "verdicts"), ["verdict"], rows[number]
-        )
-        verdict = verdicts.column("verdict").cast(pa.string())
-        table = read(path, wanted, rows[number])
-        _count_values(counts, uncounted, table, verdict)
-        if times and roles.time:
-            times.add(as_numbers(table.column(roles.time)), verdict)
-    breakdowns = tuple(_breakdown(role, column, c) for (role, column), c in counts.items())
-    return breakdowns, _timeline(roles.time, times), tuple(uncounted)
-
-
-def _count_values(
-    counts: dict[tuple[str, str], ValueCounts],
-    uncounted: list[str],
-    table: pa.Table,
-    verdict: pa.ChunkedArray,
-) -> None:
-    """Count a shard; a column whose values are no plain values is given up, and said so."""
-    for role, column in list(counts):
-        try:
-            counts[role, column].add(table.column(column), verdict)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            del counts[role, column]
-            uncounted.append(f"{role}: values of type {table.column(column).type} are not counted")
-
-
-def _breakdown(role: str, column: str, counts: ValueCounts) -> Breakdown:
-    worst = (
-        ValueCount(Text(None) if value is None else cut(value, 60), keep, review, bad)
-        for value, keep, review, bad in counts.worst(VALUES)
-    )
-    return Breakdown(role, cut(column), counts.values, counts.partial, tuple(worst))
-
-
-def _timeline(column: str | None, counts: TimeCounts | None) -> Timeline | None:
-    if column is None or counts is None:
-        return None
-    return Timeline(cut(column), counts.bins, counts.missing, counts.outside)
 
 
 def _roles(facts: RunFacts) -> tuple[tuple[str, Text], ...]:

@@ -143,6 +143,11 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.1f} %" if 10 <= percent <= 90 else f"{percent:.2f} %"
 
 
+def percent(share: float) -> str:
+    """Write a share that was measured or promised in percent, in three digits."""
+    return f"{100 * share:.3g} %"
+
+
 def figure(number: float | None) -> str:
     """Write a score or a p-value in four digits."""
     return "–" if number is None else f"{number:.4g}"
