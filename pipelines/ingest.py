@@ -146,7 +146,9 @@ def _stamps(paths: list[Path], images: NamedImages) -> list[object]:
 def _tell_left_out(folder: Path, progress: Progress) -> None:
     count, example = left_out(folder)
     if count:
-        progress.note(f"{count:,} files are no images by their names and left out: {example} ...")
+        progress.note(
+            f"left out of the folders: {count:,} files not named like images, such as {example}"
+        )
 
 
 def _finished(folder: Path, wanted: dict[str, Any]) -> Ingested | None:

@@ -179,7 +179,9 @@ def test_what_is_no_image_by_its_name_is_told(folder: Path, tmp_path: Path) -> N
     (folder / "README.md").write_text("mine")
     notes = Notes()
     assert ingest(folder, tmp_path / "out", salt=SALT, progress=notes).rows == 7
-    assert notes.said == ["1 files are no images by their names and left out: cat/notes.txt ..."]
+    assert notes.said == [
+        "left out of the folders: 1 files not named like images, such as cat/notes.txt"
+    ]
 
 
 class Notes:

@@ -198,9 +198,13 @@ def _stays(folder: Path, path: Path) -> bool:
 
 
 def _has_images(folder: Path, depth: int) -> bool:
+    try:
+        found = _entries(folder)
+    except InputError:
+        return False  # told when the images of the folder are asked for
     if depth == 0:
-        return any(_is_image(entry) for entry in _entries(folder))
-    return any(_has_images(Path(e.path), depth - 1) for e in _entries(folder) if e.is_dir())
+        return any(_is_image(entry) for entry in found)
+    return any(_has_images(Path(e.path), depth - 1) for e in found if e.is_dir())
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
