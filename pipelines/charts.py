@@ -156,7 +156,7 @@ def time_chart(data: TimeBins, column: str) -> Markup:
     column : str
         The time column, for the title.
     """
-    top, middle, base, bottom, height = 26.0, 150.0, 184.0, 214.0, 240.0
+    top, middle, base, bottom, height = 26.0, 150.0, 192.0, 222.0, 248.0
     wide = WIDTH - LEFT - RIGHT
     step = wide / len(data.keep)
     rows = [sum(n) for n in zip(data.keep, data.review, data.quarantine, strict=True)]

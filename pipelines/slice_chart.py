@@ -46,7 +46,9 @@ def slice_chart(bars: Sequence[SliceBar], column: str) -> Markup:
     column : str
         The time column, for the title.
     """
-    top, bottom, height = 44.0, 140.0, 166.0
+    # Brackets and their words stand between the title and the highest rule.
+    top = 56.0 if any(b.severity for b in bars) else 26.0
+    bottom = top + 96.0
     step = (WIDTH - LEFT - RIGHT) / len(bars)
     end = peak(max((b.quarantine + b.review) / b.rows for b in bars))
     body = [words(0, 12, "share of rows", "t")]
@@ -65,7 +67,7 @@ def slice_chart(bars: Sequence[SliceBar], column: str) -> Markup:
     starts = [(LEFT + (i + 0.5) * step, spelled(b.first)) for i, b in enumerate(bars)]
     room = 7.0 * max(len(label) for _, label in starts) + 24
     body += x_axis(spaced(starts, room), bottom)
-    return svg(height, f"Slices of time of equal size, by the column {spelled(column)}", body)
+    return svg(bottom + 26, f"Slices of time of equal size, by the column {spelled(column)}", body)
 
 
 def _brackets(bars: Sequence[SliceBar], step: float, y: float) -> list[Markup]:
@@ -79,7 +81,7 @@ def _brackets(bars: Sequence[SliceBar], step: float, y: float) -> list[Markup]:
                 number(left), number(y), number(right)
             )
             middle = min(max((left + right) / 2, LEFT + 20), WIDTH - RIGHT - 20)
-            parts += [line, words(middle, y - 10, severity, "c")]
+            parts += [line, words(middle, y - 10, severity, "c w")]
         at += size
     return parts
 

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pipelines.charts import Histogram, TimeBins, histogram_chart, meter, share_bar, time_chart
+from pipelines.slice_chart import MISSING, SliceBar, slice_chart
 
 EVEN = Histogram((0.0, 1.0, 2.0, 3.0), (1000, 10, 1))
 FAR = Histogram((-1e9, 0.0, 1.0, 5.0, 1e12), (3, 1000, 10, 1), centre=0.5, unit=1.0)
@@ -130,3 +131,53 @@ def test_every_chart_says_what_it_is() -> None:
         root = ET.fromstring(svg)
         assert root.attrib["role"] == "img"
         assert root.attrib["aria-label"]
+
+
+def slices(*severities: str) -> list[SliceBar]:
+    return [
+        SliceBar(f"2024-01-{i + 1:02d}", f"2024-01-{i + 1:02d}", 100, 2, 30 if s else 1, s)
+        for i, s in enumerate(severities)
+    ]
+
+
+def brackets(svg: str) -> list[ET.Element]:
+    return [e for e in ET.fromstring(svg).iter("path") if e.attrib["class"] == "b"]
+
+
+def test_a_slice_says_its_span_and_its_counts() -> None:
+    (first, *_) = bars(slice_chart(slices("", "", ""), "day"))
+    assert first.attrib["class"] == "q"
+    assert first.findtext("title") == ("2024-01-01: 1 quarantine (1.00 %), 2 review, of 100 rows")
+
+
+def test_neighbours_in_alarm_have_one_bracket_and_a_word() -> None:
+    svg = slice_chart(slices("", "alarm", "alarm", "", "warning"), "day")
+    assert len(brackets(svg)) == 2
+    assert [t for t in texts(svg) if t in {"alarm", "warning"}] == ["alarm", "warning"]
+    calm = slice_chart(slices("", "", ""), "day")
+    assert not brackets(calm)
+    assert "alarm" not in texts(calm)
+
+
+def test_rows_without_a_time_have_a_bracket_of_their_own() -> None:
+    every = [*slices("", "alarm"), SliceBar(MISSING, "", 50, 0, 40, "alarm")]
+    svg = slice_chart(every, "day")
+    assert len(brackets(svg)) == 2
+    assert any("no time: 40 quarantine" in (b.findtext("title") or "") for b in bars(svg))
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 21])
+def test_slices_are_as_high_as_their_share_and_stay_inside(count: int) -> None:
+    every = [SliceBar(f"{i}", f"{i}", 10 * (i + 1), i, i + 1, "") for i in range(count)]
+    drawn = [b for b in bars(slice_chart(every, "t")) if b.attrib["class"] == "q"]
+    assert all(number(b, "x") >= 54 and number(b, "x") + number(b, "width") <= 628 for b in drawn)
+    heights = [number(b, "height") for b in drawn]
+    assert max(heights) - min(heights) < 0.2
+    assert len(drawn) == count
+
+
+def test_hostile_times_are_spelled_out_in_the_chart_of_slices() -> None:
+    bad = '<script>\u202e"'
+    svg = slice_chart([SliceBar(bad, bad + "x", 3, 1, 1, "alarm")], bad)
+    assert not list(ET.fromstring(svg).iter("script"))
+    assert "\u202e" not in svg

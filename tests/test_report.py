@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.alarms import Alarms, Cut, SliceCount
 from pipelines.manifest import Counts
 from pipelines.report import MAX_BYTES, prose, render, write_report
 from pipelines.report_data import gather
@@ -27,6 +28,9 @@ from pipelines.report_text import (
     visible,
 )
 from sanitizers.core.data import Roles
+from sanitizers.core.policy import Policy
+from sanitizers.core.promise import MEASURED, Promise, promise
+from sanitizers.risks import ALARM
 from tests.report_run import make_run
 
 HOSTILE = (
@@ -91,6 +95,17 @@ def facts(tmp_path: Path) -> RunFacts:
     return make_run(tmp_path, unreadable=["1,2,3", "4"])
 
 
+def told(names: Sequence[str]) -> tuple[Alarms, Promise]:
+    """Alarms and a promise in which everything that could have a name has one of these."""
+    # Times are never texts of the data: they are written by us.
+    times = tuple(SliceCount(str(i), str(i + 1), 5, 1, 1, ALARM) for i in range(3))
+    sources = tuple(SliceCount(name, name, 5, 1, 1, ALARM) for name in names)
+    cuts = {"time": Cut(names[0], times, 0, 0.1), "source": Cut(names[1], sources, 0, 0.1)}
+    other = replace(MEASURED[0], command=names[1])
+    note = Promise(0.01, 3, dict.fromkeys(names, 0.1), (other,), 1, names[0])
+    return Alarms(cuts, ()), note
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> RunFacts:
     made = make_run(
@@ -103,8 +118,11 @@ def hostile(tmp_path: Path) -> RunFacts:
         version=None,
     )
     cards = {n: SanitizerCard(*[HOSTILE[i] for i in (0, 1, 2)]) for n in made.cards}
+    alarms, promised = told(HOSTILE)
     return replace(
         made,
+        alarms=alarms,
+        promise=promised,
         roles_notes=HOSTILE,
         plan={HOSTILE[0]: {HOSTILE[1]: list(HOSTILE)}},
         not_run=[(h, h) for h in HOSTILE],
@@ -166,6 +184,50 @@ def test_trusted_rows_are_told(tmp_path: Path) -> None:
     assert "weaker mode" not in said
 
 
+def test_the_promise_stands_beside_its_measurement(facts: RunFacts) -> None:
+    lines = list(facts.decision.thresholds)
+    rows = facts.ingested.rows
+    said = text(replace(facts, promise=promise(Policy(), lines, rows=rows, trusted=False)))
+    assert (
+        "At most 1 % of the clean rows, over all sanitizers together: 3 of these 300 rows" in said
+    )
+    measured = MEASURED[0]
+    mean, worst = f"{100 * measured.mean:.3g} %", f"{100 * measured.worst:.3g} %"
+    assert f"Without trusted rows: {mean} on the mean of {measured.tables} clean" in said
+    assert f"and {worst} on the worst, by python -m benchmarks.clean ." in said
+    assert f"With trusted rows: {100 * MEASURED[1].mean:.3g} %" in said
+    assert f"About {round(300 * measured.mean)} of these 300 rows in quarantine" in said
+    assert "May lose" in said
+
+
+def test_without_a_measurement_the_promise_stands_alone_and_says_why(facts: RunFacts) -> None:
+    policy = Policy(clean_loss=0.005)
+    lines = facts.decision.thresholds
+    said = text(replace(facts, promise=promise(policy, lines, rows=300, trusted=False)))
+    assert "At most 0.5 % of the clean rows" in said
+    assert "No measurement stands beside this promise: the measurement is of a clean_loss" in said
+    assert "on the mean of" not in said
+    assert "Expected" not in said
+
+
+def test_slices_of_time_and_sources_in_alarm_are_shown(facts: RunFacts) -> None:
+    days = [
+        SliceCount(f"2024-01-{i + 1:02d}", f"2024-01-{i + 1:02d}", 15, 0, 1, "") for i in range(20)
+    ]
+    days[4] = replace(days[4], quarantine=9, severity="alarm")
+    source = SliceCount("low", "low", 60, 0, 20, "warning")
+    found = Alarms(
+        {"time": Cut("at", tuple(days), 0, 0.066), "source": Cut("from", (source,), 4, 0.0)}, ()
+    )
+    said, html = text(replace(facts, alarms=found)), page(replace(facts, alarms=found))
+    assert "In the median slice 6.6 % of the rows are in quarantine" in said
+    assert html.count('class="b"') == 1
+    assert "low warning 5" in said or "low warning 6" in said
+    calm = Alarms({"time": Cut("at", (SliceCount("a", "b", 9, 0, 0, ""),), 0, 0.0)}, ())
+    assert "In the median slice" not in text(replace(facts, alarms=calm))
+    assert "In the median slice" not in text(facts)
+
+
 def test_provenance(facts: RunFacts) -> None:
     said = text(facts)
     for part in ("ab" * 32, "0123456789abcdef", "ef" * 8, "cd" * 32, "dataset-sanitizer 0.1.0"):
@@ -211,8 +273,11 @@ def test_hostile_values_make_the_same_page_as_calm_ones(hostile: RunFacts, tmp_p
         version=None,
     )
     words = ["word"] * len(HOSTILE)
+    alarms, promised = told([f"t{i:02}" for i in range(len(HOSTILE))])
     calm = replace(
         calm,
+        alarms=alarms,
+        promise=promised,
         cards={n: SanitizerCard("s", "t", "b") for n in calm.cards},
         roles_notes=words,
         plan={"a": {"b": words}},
