@@ -33,7 +33,7 @@ def measured_without() -> tuple[list[float], tuple[str, ...]]:
     tables = json.loads((RESULTS / "clean.json").read_bytes()).values()
     shares = [t["counts"]["quarantine"] / t["counts"]["rows"] for t in tables]
     names = [check["sanitizer"] for t in tables for check in t["checks"]]
-    return shares, tuple(dict.fromkeys(names))
+    return shares, tuple(dict.fromkeys(name for name in names if name in SHARES))
 
 
 def measured_with() -> tuple[list[float], tuple[str, ...]]:
