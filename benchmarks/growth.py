@@ -81,7 +81,7 @@ def costs(
     return found
 
 
-def make_shards(folder: Path, rows: int) -> None:
+def make_shards(folder: Path, rows: int, shard_rows: int = SHARD_ROWS) -> None:
     """Write the rows of `benchmarks.scale` as shards, with a time and a target besides.
 
     The target is the sum of five features and noise; the time is the order of the rows.
@@ -90,7 +90,7 @@ def make_shards(folder: Path, rows: int) -> None:
     whole = folder / "whole.parquet"
     make(whole, rows)
     first = 0
-    for batch in pq.ParquetFile(whole).iter_batches(SHARD_ROWS):
+    for batch in pq.ParquetFile(whole).iter_batches(shard_rows):
         table = pa.Table.from_batches([batch])
         place = np.arange(first, first + len(table))
         ids = [f"row-{i:08d}" for i in place]

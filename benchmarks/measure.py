@@ -83,22 +83,18 @@ def in_own_process(module: str, *words: str, limit: float | None = None) -> dict
         Seconds after which it is ended, with all that it started, and None is returned.
     """
     command = [sys.executable, "-m", f"benchmarks.{module}", *words]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        # A pool of workers must not outlive the process that started it.
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    pipe = subprocess.PIPE
+    # A session of its own: a pool of workers must not outlive the process that started it.
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         sys.exit(f"{module} {words[0]} failed:\n{err[-3000:]}")
     told: dict[str, Any] = json.loads(out.splitlines()[-1])

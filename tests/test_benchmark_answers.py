@@ -6,12 +6,17 @@ from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.answers import Answer, Cost, compare, recall_at
+from benchmarks.growth import ROLES, make_shards
+from benchmarks.measure import in_own_process
 from benchmarks.ours import rank
+from pipelines.shards import ParquetShard
+from sanitizers.core.data import ROW_ID
 from sanitizers.core.policy import CLEAN_ABOVE, SHARES, Policy
 
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=2, max_size=6)
@@ -97,3 +102,17 @@ def test_ranks_rise_with_the_score_far_beyond_the_curve_and_fall_with_the_p_valu
     assert ranks[0] == pytest.approx(-np.log(0.2))
     assert np.isnan(ranks[1])
     assert ranks[2] > ranks[0]
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    assert in_own_process("growth", "labels", "nowhere", limit=0.001) is None
+
+
+def test_shards_for_growth_hold_every_row_once_in_the_order_of_time(tmp_path: Path) -> None:
+    make_shards(tmp_path, 1_000, shard_rows=300)
+    shards = [ParquetShard(file) for file in sorted(tmp_path.glob("*.parquet"))]
+    assert [shard.rows for shard in shards] == [300, 300, 300, 100]
+    whole = pa.concat_tables([shard.read() for shard in shards])
+    assert whole.column("time").to_pylist() == list(range(1_000))
+    assert len(set(whole.column(ROW_ID).to_pylist())) == 1_000
+    assert set(ROLES.columns) <= set(whole.column_names)
