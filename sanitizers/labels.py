@@ -77,7 +77,9 @@ class Labels:
 
     With trusted rows there are two passes: rows that a model of the trusted rows alone
     denies leave the training folds, which the trusted rows join; then those that these
-    models deny leave, and the others return.
+    models deny leave, and the others return. Unless trusted rows are denied as often, by
+    models of the other trusted rows: then none leaves, for what is rare among clean rows
+    would be made to look wrong.
 
     References
     ----------
@@ -119,16 +121,21 @@ class Labels:
 
     def _fit_with(self, rows: Batch, trusted: Batch, classes: tuple[str, ...]) -> LabelScorer:
         """Models of the trusted rows and of those rows that they do not deny."""
+        trusted = trusted.take(_codes(trusted.labels, classes) >= 0)
         X, y, _ = _training(trusted, classes, 1)
         models = self._fit_models(X, y, np.ones(len(y)), len(classes))
-        P = _mean_probabilities(models, _bounded(rows), len(classes))
-        codes = _codes(rows.labels, classes)
-        for margin in DENIED:
-            believed = P.max(axis=1) - P[np.arange(len(rows)), codes] < margin
-            folds = self._fit_folds(rows.take(believed), trusted, classes)
+        margin = _margins(_mean_probabilities(models, _bounded(rows), len(classes)), rows, classes)
+        alone = LabelScorer(classes, self._fit_folds(trusted, None, classes))
+        usual = _margins(alone.probabilities(trusted), trusted, classes)
+        if not _more_often(margin >= DENIED[0], usual >= DENIED[0]):
+            # As doubtful as labels that a person vouches for: none is to be left out.
+            margin = np.zeros(len(rows))
+        for line in DENIED:
+            folds = self._fit_folds(rows.take(margin < line), trusted, classes)
             fitted = LabelScorer(classes, folds)
-            # Where a fold's models saw a single class they say nothing, and deny nothing.
-            P = np.nan_to_num(fitted.probabilities(rows))
+            if not margin.any():
+                break
+            margin = _margins(fitted.probabilities(rows), rows, classes)
         return fitted
 
     def _fit_folds(
@@ -333,6 +340,18 @@ def _codes(labels: NDArray[np.object_], classes: Sequence[str]) -> NDArray[np.in
     """The position of every label in `classes`, -1 for others and for none, shape (n,)."""
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index.get(v, -1) for v in labels], dtype=np.int64)
+
+
+def _margins(P: NDArray[np.float64], rows: Batch, classes: Sequence[str]) -> NDArray[np.float64]:
+    """How much likelier than the given label the likeliest class is, 0 where unknown, (n,)."""
+    given = P[np.arange(len(rows)), _codes(rows.labels, classes)]
+    return np.asarray(np.nan_to_num(P.max(axis=1) - given))
+
+
+def _more_often(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether the share in `one` exceeds that in `other` by two standard errors."""
+    a, b = float(one.mean()), max(float(other.mean()), 1 / len(other))
+    return bool(a - b > 2 * np.sqrt(a * (1 - a) / len(one) + b * (1 - b) / len(other)))
 
 
 def _useful(trusted: Batch, classes: tuple[str, ...]) -> bool:

@@ -293,3 +293,45 @@ def test_labels_that_are_vouched_for_carry_no_noise() -> None:
     assert rate == 0.0
     assert temperature == pytest.approx(1.0, abs=0.1)
     assert fit_mixture(P, y)[0] <= temperature + 0.02
+
+
+def test_what_is_rare_among_clean_rows_is_not_made_to_look_wrong() -> None:
+    """Labels that trusted rows cannot explain, as rarely among them as among the others."""
+    given = table(5, rows=1_200, gap=4.0)
+    rng = np.random.default_rng(0)
+    labels = np.array(given.column("y").to_pylist(), dtype=object)
+    far = np.argsort(given.column("a").to_numpy())[-36:]
+    labels[far] = "z"
+    clean = relabelled(given, labels.tolist())
+    order = rng.permutation(len(labels))
+    trusted, rows = clean.take(pa.array(order[:200])), clean.take(pa.array(order[200:]))
+    data = Dataset((MemoryShard(rows),), ROLES, b"salt", (MemoryShard(trusted),))
+    scorer = FAST.fit(data)
+    rare = np.isin(order[200:], far)
+    alone = FAST.fit(Dataset((MemoryShard(rows),), ROLES, b"salt"))
+    assert np.median(scorer.score(batch(data))[rare]) <= (
+        np.median(alone.score(batch(data))[rare]) + 0.3
+    )
+
+
+def test_flips_far_from_the_boundary_are_found_with_trusted_rows_and_not_without() -> None:
+    given = table(6, rows=1_500, gap=4.0)
+    labels = np.array(given.column("y").to_pylist(), dtype=object)
+    distance = np.hypot(given.column("a").to_numpy(), given.column("b").to_numpy())
+    trusted = np.zeros(len(labels), dtype=bool)
+    trusted[np.random.default_rng(0).permutation(len(labels))[:200]] = True
+    flipped = np.zeros(len(labels), dtype=bool)
+    flipped[[i for i in np.argsort(-distance) if labels[i] == "x" and not trusted[i]][:130]] = True
+    labels[flipped] = "y"
+    poisoned = relabelled(given, labels.tolist())
+    rows = poisoned.filter(pa.array(~trusted))
+    shards = (MemoryShard(rows),), (MemoryShard(poisoned.filter(pa.array(trusted))),)
+    found = []
+    for vouched in (shards[1], ()):
+        data = Dataset(shards[0], ROLES, b"salt", vouched)
+        scorer = FAST.fit(data)
+        assert scorer.null is not None
+        p_values = scorer.null.p_value(scorer.score(batch(data)))
+        found.append((p_values <= 0.004)[flipped[~trusted]].mean())
+    assert found[0] > 0.9
+    assert found[1] < 0.5

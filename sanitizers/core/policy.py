@@ -89,10 +89,10 @@ class Policy:
 
 #: How much of the clean rows that may be lost each sanitizer may take.
 SHARES: Mapping[str, float] = {
-    "outliers": 0.2,
-    "micro-votes": 0.15,
-    "micro-concentration": 0.2,
-    "labels": 0.4,
+    "outliers": 0.15,
+    "micro-votes": 0.1,
+    "micro-concentration": 0.15,
+    "labels": 0.35,
     "regression": 0.25,
 }
 #: Without trusted rows: (score, share of clean rows above it) on clean real tables: the
@@ -179,13 +179,11 @@ def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
     share = round(SHARES.get(name, 0.1) * clean_loss, 12)
     wide = round(min(REVIEW_FACTOR * share, 0.5), 12)
     if name == "labels":
-        # Trusted labels tell how far the models are to be believed, so more may be asked.
-        false = 0.2 if trusted else 0.1
         return Rule(
-            Line((Condition("p", share), Condition("fdr", false))),
-            Line((Condition("p", wide), Condition("fdr", 2 * false))),
+            Line((Condition("p", share), Condition("fdr", 0.1))),
+            Line((Condition("p", wide), Condition("fdr", 0.2))),
             f"the models' own null: at most {share:.2%} of clean labels are this surprising, and "
-            f"at most {false:.0%} of the finds are false",
+            "at most one find in ten is false",
         )
     if name not in CLEAN_ABOVE or trusted:
         return Rule(
