@@ -7,6 +7,7 @@ of the poison each sanitizer's ranking holds at 1 % of the clean rows.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ def _play_all(
     """Play all games, a process for each processor."""
     os.environ["OMP_NUM_THREADS"] = "1"
     results = []
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_quietly) as pool:
         waiting = [
             pool.submit(partial(play, table, game, trust, seed, target=target))
             for seed in seeds
@@ -238,6 +239,11 @@ def _play_all(
                 f"trusted {result.trusted}: recall {recall}, lost {result.lost:.4f}"
             )
     return results
+
+
+def _quietly() -> None:
+    """Keep the warnings of libraries out of what a worker says."""
+    warnings.simplefilter("ignore")
 
 
 def _grid(title: str, results: Sequence[Result]) -> Grid:
