@@ -32,6 +32,7 @@ from pipelines.plan_parts import RolesPart
 from pipelines.progress import SILENT
 from pipelines.readers.named import contents
 from pipelines.readers.png import png_files
+from pipelines.readers.records import CsvRecords
 from pipelines.readers.sources import find_sources
 from pipelines.report import render
 from pipelines.report_data import gather
@@ -385,6 +386,23 @@ def test_paths_that_lead_elsewhere_are_refused(table: Path, tmp_path: Path) -> N
         assert row["reason"].startswith("image 'file': ")
         assert row["raw"] == line, "the line as it came"
         assert (row["file"], row["image"] is None) == ("pets.csv", name != "pets.csv")
+
+
+def test_many_bad_lines_cost_no_more_than_their_number(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[int] = []
+
+    def split(self: CsvRecords, text: bytes) -> list[bytes]:
+        cuts.append(len(text))
+        return whole(self, text)
+
+    whole = CsvRecords.split
+    monkeypatch.setattr(CsvRecords, "split", split)
+    table.write_text(table.read_text() + "".join(f"{i},none-{i}.png,cat\n" for i in range(500)))
+    found = read(table, tmp_path / "out", image_column="file")
+    assert [row["raw"] for row in unreadable_of(found)][-1] == "499,none-499.png,cat"
+    assert len(cuts) == 1, "the block is cut once, not for every line"
 
 
 def test_a_line_without_a_path_has_no_image(table: Path, tmp_path: Path) -> None:

@@ -310,16 +310,20 @@ def _typed(texts: _Texts, schema: pa.Schema, records: CsvRecords) -> Block:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The records of a block, cut when one is asked for."""
+    """The records of a block, cut once, when the first is asked for."""
 
     texts: _Texts
     cutter: CsvRecords
 
-    def records(self, rows: Sequence[int]) -> list[bytes]:
-        """The records of rows that were parsed, by their places among these."""
+    @cached_property
+    def _cut(self) -> list[bytes]:
         lines = self.cutter.split(self.texts.text)
         _same_count(self.texts.table, len(lines) - len(self.texts.unreadable), self.texts.start)
-        return [lines[int(self.texts.positions[row]) - self.texts.start] for row in rows]
+        return lines
+
+    def records(self, rows: Sequence[int]) -> list[bytes]:
+        """The records of rows that were parsed, by their places among these."""
+        return [self._cut[int(self.texts.positions[row]) - self.texts.start] for row in rows]
 
     def of(self, rows: Sequence[int]) -> list[str]:
         return [raw_text(record) for record in self.records(rows)]
