@@ -1,0 +1,198 @@
+"""The audit: propose, extract, grow, confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanitizers.backdoors.arrays import Floats, Images, Labels, Proposal, Rows, View, view
+from sanitizers.backdoors.candidates import Candidate, candidates, screen
+from sanitizers.backdoors.clusters import propose_clusters, propose_features
+from sanitizers.backdoors.confirm import confirm
+from sanitizers.backdoors.directions import propose_directions
+from sanitizers.backdoors.found import Audit, Suspicion, Trigger
+from sanitizers.backdoors.neighbours import disagreement, neighbour_labels, propose_neighbours
+from sanitizers.backdoors.net import Net, softmax, train
+from sanitizers.backdoors.scan import scan_windows
+from sanitizers.backdoors.screen import choose_probe
+from sanitizers.core.errors import PlanError
+
+#: Fewer rows than this teach a net nothing.
+ROWS_LEAST = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an audit is made.
+
+    Parameters
+    ----------
+    seed : int
+        Decides the nets, samples and directions.
+    epochs : int
+        Of both trainings; 0 chooses by the number of rows and labels.
+    threads : int
+        Of torch. The same number gives the same result.
+    """
+
+    seed: int = 0
+    epochs: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the stages after the first training share.
+
+    Parameters
+    ----------
+    net : Net
+    logits, features : ndarray of float32
+    belief : ndarray of float32, shape (n,)
+        The net's probability of each row's label.
+    apart : ndarray of float32, shape (n,)
+        The share of neighbours with another label.
+    looks : ndarray of int64, shape (n,)
+        The commonest label of the neighbours.
+    """
+
+    net: Net
+    logits: Floats
+    features: Floats
+    belief: Floats
+    apart: Floats
+    looks: Rows
+
+
+def audit(images: Images, labels: Labels, settings: Settings | None = None) -> Audit:
+    """Look for backdoor triggers in labelled images, without any trusted row.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, H, W, C)
+        C is 1 or 3.
+    labels : ndarray of int, shape (n,)
+        From 0.
+    settings : Settings, optional
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    PlanError
+        If the arrays do not fit together, are too few, or torch is not installed.
+    """
+    settings = settings or Settings()
+    labels = checked(images, labels)
+    seen = view(images, labels, settings.seed)
+    evidence = look(seen, settings)
+    proposals = list(propose(seen, evidence, settings.seed))
+    probe = choose_probe(seen, evidence.logits, evidence.apart)
+    screened = screen(seen, evidence.net, probe, proposals, evidence.looks, settings.seed)
+    found = candidates(seen, evidence.net, probe, screened, evidence.looks, settings.seed)
+    if not found:
+        return Audit((), (), np.zeros(len(seen)))
+    keep = np.ones(len(seen), dtype=bool)
+    for candidate in found:
+        keep[candidate.generous] = False
+    again = _train(seen, settings, keep)
+    verdicts = [confirm(seen, again, probe, candidate) for candidate in found]
+    triggers = tuple(t for t in verdicts if t is not None)
+    pairs = zip(found, verdicts, strict=True)
+    doubts = tuple(_doubt(c) for c, verdict in pairs if verdict is None)
+    return Audit(triggers, doubts, score(triggers, images, labels))
+
+
+def score(triggers: Sequence[Trigger], images: Images, labels: Labels) -> NDArray[np.float64]:
+    """The strength of the strongest trigger whose target a row has, shape (n,).
+
+    Rounded, so that the last bits of a matrix product, which depend on how many rows come
+    at once, never decide.
+    """
+    out = np.zeros(len(labels))
+    for trigger in triggers:
+        strength = np.round(trigger.strength(images), 4)
+        meant = (labels == trigger.target) | (trigger.target < 0)
+        out = np.where(meant, np.maximum(out, strength), out)
+    return np.maximum(out, 0.0)
+
+
+def checked(images: Images, labels: Labels) -> Labels:
+    """The labels as int64.
+
+    Raises
+    ------
+    PlanError
+        If the arrays do not fit together, or are too few.
+    """
+    fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3)
+    if not fits or min(images.shape[1:3]) < 8:
+        raise PlanError(
+            f"images of shape {images.shape} and type {images.dtype}",
+            expected="bytes of shape (n, H, W, 1 or 3), at least 8 x 8 pixels",
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or (labels < 0).any():
+        raise PlanError(
+            f"labels of shape {labels.shape} and type {labels.dtype} for {len(images)} images",
+            expected="one whole number per image, from 0",
+        )
+    if len(images) < ROWS_LEAST or len(np.unique(labels)) < 2:
+        raise PlanError(
+            f"{len(images)} images with {len(np.unique(labels))} label(s)",
+            expected=f"at least {ROWS_LEAST} images and two labels",
+        )
+    return labels.astype(np.int64)
+
+
+def look(seen: View, settings: Settings) -> Evidence:
+    """Train the audit net, and ask it and the neighbours about every row."""
+    net = _train(seen, settings, np.ones(len(seen), dtype=bool))
+    logits, features = net.look(seen.images)
+    belief = softmax(logits)[np.arange(len(seen)), seen.labels]
+    votes = neighbour_labels(seen, settings.seed)
+    counts = np.zeros((len(seen), seen.classes), np.int16)
+    np.add.at(counts, (np.arange(len(seen))[:, None], votes), 1)
+    return Evidence(net, logits, features, belief, disagreement(seen, votes), counts.argmax(axis=1))
+
+
+def propose(seen: View, evidence: Evidence, seed: int) -> Iterator[Proposal]:
+    """Every proposer's proposals."""
+    yield from scan_windows(seen, 3, 6, seed=seed)
+    yield from scan_windows(seen, 2, 3, seed=seed)
+    # Few bits cut: what is added to an even background is the same in each picture.
+    yield from scan_windows(seen, 3, 4, shift=2, seed=seed)
+    yield from propose_directions(seen, seed)
+    yield from propose_clusters(seen, evidence.features, seed)
+    yield from propose_features(seen, evidence.features)
+    yield from propose_neighbours(seen, evidence.apart, evidence.belief)
+
+
+def epochs(rows: int, classes: int) -> int:
+    """Passes over the data: about 400 steps, and 500 where there are many labels."""
+    least, images = (8, 130_000) if classes > 20 else (5, 100_000)
+    return max(least, -(-images // rows))
+
+
+def _train(seen: View, settings: Settings, keep: NDArray[np.bool_]) -> Net:
+    passes = settings.epochs or epochs(len(seen), seen.classes)
+    return train(
+        seen.images[keep],
+        seen.labels[keep],
+        seen.classes,
+        passes,
+        settings.seed,
+        settings.threads,
+    )
+
+
+def _doubt(candidate: Candidate) -> Suspicion:
+    return Suspicion(
+        candidate.label,
+        candidate.rows,
+        "the rows share a pattern, but a model that has not seen them answers to it as well",
+    )
