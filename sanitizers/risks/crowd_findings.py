@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sanitizers.risks.finding import ALARM, WARNING, Finding
 
 #: The name of this risk.
 CROWDING = "crowding"
+#: What a finding counts.
+COUNTED = ("rows", "review", "quarantine")
 #: Sources that are told one by one, those with the most finds.
 MOST_TOLD = 10
 #: Times further apart than this are told as dates.
@@ -76,7 +79,7 @@ class Judged:
         quarantine = crowds(rows, counts("quarantine"), counts("quarantine_by_row"))
         return cls(tuple(slices), quarantine, crowds(rows, *held))
 
-    @property
+    @cached_property
     def severities(self) -> tuple[str, ...]:
         """For every slice ``alarm``, ``warning``, or nothing."""
         pairs = zip(self.quarantine.crowded, self.held.crowded, strict=True)
@@ -95,12 +98,14 @@ def told(role: str, column: str, judged: Judged) -> Iterator[Finding]:
         In the order of time; rows without one come last.
     """
     groups = list(_groups(judged, neighbours=role == "time"))
+    calm = [s for s, bad in zip(judged.slices, judged.severities, strict=True) if not bad]
+    elsewhere = {name: sum(getattr(s, name) for s in calm) for name in COUNTED}
     alarms = [group for severity, group in groups if severity == ALARM]
     near = {i + step for group in alarms for i in group for step in (-1, 1)}
     for severity, group in groups:
         # What lies beside a span in alarm is its border, and told with it.
         if severity == ALARM or role != "time" or not near & set(group):
-            yield _finding(role, column, judged, severity, group)
+            yield _finding(role, column, judged, severity, group, elsewhere)
 
 
 def most_told(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -137,18 +142,20 @@ def _groups(judged: Judged, *, neighbours: bool) -> Iterator[tuple[str, list[int
 
 
 def _finding(
-    role: str, column: str, judged: Judged, severity: str, group: Sequence[int]
+    role: str,
+    column: str,
+    judged: Judged,
+    severity: str,
+    group: Sequence[int],
+    elsewhere: Mapping[str, int],
 ) -> Finding:
     grave = severity == ALARM
     inside = [judged.slices[i] for i in group]
-    rows, review = sum(s.rows for s in inside), sum(s.review for s in inside)
-    quarantine = sum(s.quarantine for s in inside)
-    found = quarantine if grave else quarantine + review
+    counts = {name: sum(getattr(s, name) for s in inside) for name in COUNTED}
+    found, others = (c["quarantine"] + (0 if grave else c["review"]) for c in (counts, elsewhere))
+    rows, first, last = counts["rows"], inside[0].first, inside[-1].last
     most = (judged.quarantine if grave else judged.held).most[list(group)].sum()
-    first, last = inside[0].first, inside[-1].last
     where = "in quarantine" if grave else "in quarantine or up for review"
-    calm = [s for s, bad in zip(judged.slices, judged.severities, strict=True) if not bad]
-    elsewhere = sum(s.quarantine + (0 if grave else s.review) for s in calm)
     return Finding(
         CROWDING,
         severity,
@@ -156,16 +163,14 @@ def _finding(
         found / rows,
         float(most + 1) / rows,
         f"{found:,} of {rows:,} rows {_place(role, first, last)} are {where}; "
-        f"elsewhere {one_in(elsewhere, sum(s.rows for s in calm))}",
+        f"elsewhere {one_in(others, elsewhere['rows'])}",
         {
             "column": column,
             "role": role,
             "first": _plain(first),
             "last": _plain(last),
             "slices": list(group) if role == "time" else [],
-            "rows": rows,
-            "review": review,
-            "quarantine": quarantine,
+            **counts,
         },
     )
 

@@ -64,10 +64,12 @@ class Usual:
         if not found.any():
             return cls(0.0, len(rows))
         low, high = 0.0, 1.0
+        # Many small sources share their counts, so each pair of counts is looked at once.
+        (n, k), times = np.unique(np.stack([rows, found]), axis=1, return_counts=True)
         for _ in range(40):
             rate = (low + high) / 2
-            below = np.where(found > 0, pdtr(np.maximum(found - 1, 0), rate * rows), 0.0)
-            too_low = float(np.mean(below + pdtr(found, rate * rows))) > 1.0
+            below = np.where(k > 0, pdtr(np.maximum(k - 1, 0), rate * n), 0.0)
+            too_low = float(np.average(below + pdtr(k, rate * n), weights=times)) > 1.0
             low, high = (rate, high) if too_low else (low, rate)
         return cls(high, len(rows))
 
