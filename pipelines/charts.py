@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipelines.report_text import count, figure, moment, share, spelled
 from pipelines.svg import (
     LEFT,
+    LETTER,
     RIGHT,
     WIDTH,
     bar,
@@ -182,7 +183,7 @@ def time_chart(data: TimeBins, column: str) -> Markup:
             body.append(bar("k", x, bottom - tall, width, tall, title))
     body.append(words(LEFT - 6, base + 8, _short(max(rows)), "e"))
     starts = [(LEFT + i * step, _when(data, i)) for i in range(len(rows))]
-    body += x_axis(spaced(starts, 90), bottom)
+    body += x_axis(spaced(starts, LETTER * len(starts[0][1]) + 12), bottom)
     return svg(height, f"Verdicts over time, by the column {spelled(column)}", body)
 
 

@@ -9,7 +9,20 @@ from itertools import groupby
 from markupsafe import Markup
 
 from pipelines.report_text import count, share, spelled
-from pipelines.svg import LEFT, RIGHT, WIDTH, bar, number, peak, rule, spaced, svg, words, x_axis
+from pipelines.svg import (
+    LEFT,
+    LETTER,
+    RIGHT,
+    WIDTH,
+    bar,
+    number,
+    peak,
+    rule,
+    spaced,
+    svg,
+    words,
+    x_axis,
+)
 
 #: What is written where rows have no time.
 MISSING = "no time"
@@ -64,15 +77,25 @@ def slice_chart(bars: Sequence[SliceBar], column: str) -> Markup:
         body.append(bar("q", x, bottom - low, step - 2, low, title))
         body.append(bar("r", x, bottom - low - over, step - 2, over, title))
     body += _brackets(bars, step, top - 10)
-    starts = [(LEFT + (i + 0.5) * step, spelled(b.first)) for i, b in enumerate(bars)]
-    room = 7.0 * max(len(label) for _, label in starts) + 24
-    body += x_axis(spaced(starts, room), bottom)
+    body += x_axis(spaced(*_ticks(bars, step)), bottom)
     return svg(bottom + 26, f"Slices of time of equal size, by the column {spelled(column)}", body)
+
+
+def _ticks(bars: Sequence[SliceBar], step: float) -> tuple[list[tuple[float, str]], float]:
+    """Where slices begin, as days or, within a day, as times; and the room that a label needs."""
+    days = len({b.first.partition(" ")[0] for b in bars if b.first != MISSING}) > 1
+    words = [b.first.split(" ")[0 if days else -1] for b in bars]
+    labels = [w if b.first != MISSING else MISSING for w, b in zip(words, bars, strict=True)]
+    ticks = [(LEFT + (i + 0.5) * step, spelled(label)) for i, label in enumerate(labels)]
+    # The last bar may be about rows without a time, which has to be said.
+    if bars[-1].first == MISSING:
+        ticks = [ticks[-1], *ticks[:-1]]
+    return ticks, LETTER * max(len(label) for _, label in ticks) + 12
 
 
 def _brackets(bars: Sequence[SliceBar], step: float, y: float) -> list[Markup]:
     """Lines over neighbours in which finds crowd, with their severity in a word."""
-    parts, at = list[Markup](), 0
+    parts, named, at = list[Markup](), list[tuple[float, str]](), 0
     for (severity, _), group in groupby(bars, lambda b: (b.severity, b.first == MISSING)):
         size = len(list(group))
         if severity:
@@ -81,9 +104,10 @@ def _brackets(bars: Sequence[SliceBar], step: float, y: float) -> list[Markup]:
                 number(left), number(y), number(right)
             )
             middle = min(max((left + right) / 2, LEFT + 20), WIDTH - RIGHT - 20)
-            parts += [line, words(middle, y - 10, severity, "c w")]
+            parts.append(line)
+            named.append((middle, severity))
         at += size
-    return parts
+    return parts + [words(x, y - 10, severity, "c w") for x, severity in spaced(named)]
 
 
 def _span(b: SliceBar) -> str:

@@ -10,6 +10,8 @@ from markupsafe import Markup
 #: Units across a chart, and those left of its first bar and right of its last one.
 WIDTH = 640.0
 LEFT, RIGHT = 54.0, 12.0
+#: Units that a letter takes where they are largest, on a narrow screen.
+LETTER = 9.0
 
 
 def bar(mark: str, x: float, y: float, width: float, height: float, title: str) -> Markup:

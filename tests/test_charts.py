@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -157,6 +158,22 @@ def test_neighbours_in_alarm_have_one_bracket_and_a_word() -> None:
     calm = slice_chart(slices("", "", ""), "day")
     assert not brackets(calm)
     assert "alarm" not in texts(calm)
+
+
+def test_words_over_brackets_and_days_below_find_room() -> None:
+    times = [f"2024-01-{i + 1:02d} 00:00:05" for i in range(20)]
+    every = [SliceBar(t, t, 9, 0, 3, "alarm" if i % 2 else "") for i, t in enumerate(times)]
+    every.append(SliceBar(MISSING, "", 9, 0, 3, "alarm"))
+    svg = slice_chart(every, "at")
+    assert len(brackets(svg)) == 11
+    for mark, apart in (("c w", 60), ("c", 90)):
+        found = [e for e in ET.fromstring(svg).iter("text") if e.attrib["class"] == mark]
+        places = sorted(number(e, "x") for e in found)
+        assert min(b - a for a, b in itertools.pairwise(places)) >= apart
+    assert "2024-01-01" in texts(svg)
+    assert MISSING in texts(svg)
+    hours = [SliceBar(f"2024-01-01 {i:02d}:00:00", "", 9, 0, 3, "") for i in range(20)]
+    assert "00:00:00" in texts(slice_chart(hours, "at"))
 
 
 def test_rows_without_a_time_have_a_bracket_of_their_own() -> None:

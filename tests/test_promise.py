@@ -102,7 +102,7 @@ RULE = Rule(Line.parse("score > 3"), None)
 @pytest.mark.parametrize(
     ("policy", "more", "note"),
     [
-        (Policy(clean_loss=0.005), {}, "clean_loss of 1.000%, and this one is 0.500%"),
+        (Policy(clean_loss=0.005), {}, "clean_loss of 1 %, and this one is 0.5 %"),
         (Policy(rules={"outliers": RULE}), {}, "the plan sets lines of outliers"),
         (Policy(consensus=SUM), {"trusted": True}, "judged by their sum"),
         (Policy(), {"settings": {"labels": {}}}, "the plan has settings of labels"),

@@ -147,8 +147,8 @@ def _differences(policy: Policy, names: Sequence[str], settings: Collection[str]
     usual = Policy()
     if policy.clean_loss != usual.clean_loss:
         yield (
-            f"the measurement is of a clean_loss of {usual.clean_loss:.3%}, "
-            f"and this one is {policy.clean_loss:.3%}"
+            f"the measurement is of a clean_loss of {100 * usual.clean_loss:g} %, "
+            f"and this one is {100 * policy.clean_loss:g} %"
         )
     lines = [name for name in names if name in policy.rules]
     if lines:
