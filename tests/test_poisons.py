@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.linear_model import RidgeCV
 
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import InputError, PlanError
@@ -169,6 +170,32 @@ def test_a_shift_is_of_one_span_and_of_some_columns() -> None:
     assert 1 <= len(bent) <= 3
 
 
+@pytest.mark.parametrize("deviations", [0.5, 2.0])
+def test_stealthy_targets_stay_near_the_prediction_and_harm_in_proportion(
+    deviations: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((400, 4))
+    y = X @ [2.0, -1.0, 0.5, 0.0] + rng.normal(0, 0.3, 400)
+    names = tuple("abcd")
+    table = pa.table({n: X[:, i] for i, n in enumerate(names)} | {"t": y})
+    roles = Roles(target="t", features=names)
+    done = poison("stealthy", {"deviations": deviations}).poison(table, roles, 0.1, 0)
+    model = RidgeCV(np.logspace(-2, 3, 11)).fit(X, y)
+    rows = part(done.table, done.mask)
+    off = rows.column("t").to_numpy() - model.predict(np.column_stack([rows[n] for n in names]))
+    spread = float(np.std(y - model.predict(X)))
+    assert np.abs(off).max() == pytest.approx(deviations * spread, rel=0.05)
+    worst = poison("gradient").poison(table, roles, 0.1, 0)
+    harms = []
+    for poisoned in (done.table, worst.table):
+        bent = RidgeCV(np.logspace(-2, 3, 11)).fit(
+            np.column_stack([poisoned[n] for n in names]), poisoned["t"].to_numpy()
+        )
+        harms.append(np.mean((bent.predict(X) - model.predict(X)) ** 2))
+    assert 0 < harms[0] < 0.5 * harms[1]
+
+
 def test_one_hot_columns_stay_one_hot() -> None:
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, 200)
@@ -176,7 +203,7 @@ def test_one_hot_columns_stay_one_hot() -> None:
     columns = {f"is_{k}": (kind == k).astype(np.int64) for k in range(3)}
     table = pa.table({"x": x, **columns, "price": x + kind + rng.normal(0, 0.1, 200)})
     roles = Roles(target="price", features=("x", *columns))
-    for name in ("statistical", "gradient", "far-corner"):
+    for name in ("statistical", "gradient", "stealthy", "far-corner"):
         done = poison(name).poison(table, roles, 0.1, 0)
         bad = part(done.table, done.mask)
         total = sum(bad.column(n).to_numpy() for n in columns)
@@ -202,6 +229,9 @@ def test_unknown_names_and_settings_are_refused() -> None:
     wrong: list[tuple[str, dict[str, object]]] = [
         ("gradient", {"steps": 0}),
         ("gradient", {"steps": "many"}),
+        ("stealthy", {"steps": 0}),
+        ("stealthy", {"deviations": 0.0}),
+        ("stealthy", {"deviations": float("inf")}),
         ("flip-far", {"model": "forest"}),
         ("far-corner", {"spread": 2.0}),
         ("duplicate-flood", {"originals": 0}),

@@ -15,7 +15,7 @@ from sanitizers.poisons.clusters import DenseCluster
 from sanitizers.poisons.corners import FarCorner
 from sanitizers.poisons.flips import FlipCluster, FlipFar, FlipNear, FlipPair, FlipRandom
 from sanitizers.poisons.poison import TRUTH_SCHEMA, Poison, Poisoned
-from sanitizers.poisons.regressions import Gradient, Statistical
+from sanitizers.poisons.regressions import Gradient, Statistical, Stealthy
 from sanitizers.poisons.shifts import FeatureShift
 from sanitizers.poisons.triggers import Trigger
 
@@ -34,6 +34,7 @@ POISONS: Mapping[str, type[Poison]] = {
         DenseCluster,
         Statistical,
         Gradient,
+        Stealthy,
         DuplicateFlood,
         SkewBatch,
         Trigger,

@@ -10,17 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sanitizers.core.data import Roles
-from sanitizers.core.design import Design
 from sanitizers.core.errors import PlanError
+from sanitizers.poisons.ascent import Ascent
 from sanitizers.poisons.poison import Act, Poisoned, Scene, added, overwrite, start
-from sanitizers.poisons.ridge import Moments, Regression, regression_of
+from sanitizers.poisons.ridge import Regression, predict, regression_of
 
 Matrix = NDArray[np.float64]
-
-#: How far a value goes in the first step, in shares of its range, and at most.
-_FIRST_STEP, _LONGEST_STEP = 0.25, 1.0
-#: The last share of the steps moves numbers only, with the categories settled.
-_SETTLED = 0.25
 
 
 @dataclass(frozen=True)
@@ -98,26 +93,65 @@ class Gradient:
 
     def poison(self, table: pa.Table, roles: Roles, rate: float, seed: int) -> Poisoned:
         scene = start(self, table, roles, rate, seed)
-        regression = regression_of(scene)
-        hosts = scene.rng.choice(regression.hosts, scene.count)
-        starts = (_clones(scene, regression, hosts), _corners(scene, regression))
-        ends = [self._moved(regression, *begin) for begin in starts]
-        _, rows, target = max(ends, key=lambda end: end[0])
-        return _added(scene, self.name, regression, rows, target, hosts)
+        return _strongest(scene, self.name, self.steps, np.inf)
 
-    def _moved(
-        self, regression: Regression, rows: Matrix, target: Matrix
-    ) -> tuple[float, Matrix, Matrix]:
-        """How much error poison makes, where it has gone, and with which target."""
-        design, moments = regression.design, regression.victim.moments()
-        everything = np.ones(rows.shape[1], dtype=bool)
-        settled = round(_SETTLED * self.steps)
-        rows, target = _climb(moments, design, rows, target, everything, self.steps - settled)
-        rows, target = _climb(moments, design, design.repair(rows), target, design.is_free, settled)
-        rows = design.repair(rows)
-        # Between the ends of its range a target does less harm than at one of them.
-        target = (moments.gradient(rows, target)[2] > 0).astype(float)
-        return moments.gradient(rows, target)[0], rows, target
+
+@dataclass(frozen=True)
+class Stealthy:
+    """Rows that harm as much as they can while their targets stay likely.
+
+    Threat: an attacker who knows that residuals are looked at, and keeps below the line.
+
+    Knows: all clean rows, the model, and its penalty.
+
+    Parameters
+    ----------
+    deviations : float
+        How far a target lies from the prediction of a ridge regression of the clean rows,
+        in standard deviations of its residuals, at most.
+    steps : int
+        As for `Gradient`.
+
+    Notes
+    -----
+    As `Gradient`, with each target at that end of its band that harms more. A row that was
+    moved to where the whole range of the target lies outside the band keeps the features of
+    the row that it was copied from.
+
+    References
+    ----------
+    Jagielski et al., "Manipulating machine learning: poisoning attacks and countermeasures
+    for regression learning", IEEE S&P 2018, for what is bounded here.
+    """
+
+    name: ClassVar[str] = "stealthy"
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "target"})
+    act: ClassVar[Act] = "add"
+
+    deviations: float = 2.0
+    steps: int = 80
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise PlanError(f"stealthy.steps is {self.steps}", expected="at least 1")
+        if not 0 < self.deviations < np.inf:
+            raise PlanError(f"stealthy.deviations is {self.deviations}", expected="more than 0")
+
+    def poison(self, table: pa.Table, roles: Roles, rate: float, seed: int) -> Poisoned:
+        scene = start(self, table, roles, rate, seed)
+        return _strongest(scene, self.name, self.steps, self.deviations)
+
+
+def _strongest(scene: Scene, kind: str, steps: int, deviations: float) -> Poisoned:
+    """Poison that climbed from copies and from corners, whichever harms more."""
+    regression = regression_of(scene)
+    ascent = Ascent.of(regression, deviations)
+    hosts = scene.rng.choice(regression.hosts, scene.count)
+    copies = _clones(scene, regression, hosts)
+    starts = (copies, _corners(scene, regression))
+    ends = [ascent.moved(*begin, steps, copies[0]) for begin in starts]
+    _, rows, target = max(ends, key=lambda end: end[0])
+    return _added(scene, kind, regression, rows, target, hosts)
 
 
 def _clones(
@@ -140,41 +174,8 @@ def _corners(scene: Scene, regression: Regression) -> tuple[Matrix, Matrix]:
     free = regression.design.is_free
     drawn[:, free] = drawn[:, free] >= 0.5
     rows = regression.design.repair(drawn)
-    theta = regression.victim.fit()
-    return rows, (rows @ theta[:-1] + theta[-1] < 0.5).astype(float)
-
-
-def _climb(
-    moments: Moments,
-    design: Design,
-    rows: Matrix,
-    target: Matrix,
-    free: NDArray[np.bool_],
-    steps: int,
-) -> tuple[Matrix, Matrix]:
-    """Follow the gradient, each row with a step of its own scale, within the feasible."""
-    size = _FIRST_STEP
-    error, by_feature, by_target = moments.gradient(rows, target)
-    for _ in range(steps):
-        scale = np.abs(by_feature[:, free]).max(axis=1, initial=1e-300)[:, None]
-        ahead = _feasible(design, rows + size * free * by_feature / scale)
-        wanted = np.clip(target + size * np.sign(by_target), 0.0, 1.0)
-        found = moments.gradient(ahead, wanted)
-        if found[0] > error:
-            rows, target, (error, by_feature, by_target) = ahead, wanted, found
-            size = min(size * 1.5, _LONGEST_STEP)
-        else:
-            size /= 2.0
-    return rows, target
-
-
-def _feasible(design: Design, rows: Matrix) -> Matrix:
-    """Between 0 and 1, and the shares of the categories of a column add up to 1."""
-    out = np.clip(rows, 0.0, 1.0)
-    for group in design.groups:
-        total = out[:, group].sum(axis=1, keepdims=True)
-        out[:, group] = np.divide(out[:, group], total, out=out[:, group], where=total > 1)
-    return out
+    expected = predict(regression.victim.fit(), rows)
+    return rows, (expected < 0.5).astype(float)
 
 
 def _added(

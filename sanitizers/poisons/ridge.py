@@ -150,5 +150,10 @@ def regression_of(scene: Scene) -> Regression:
     return Regression(design, target, Victim(X, y, alpha, len(hosts) / len(rows)), hosts)
 
 
+def predict(theta: NDArray[np.float64], X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What weights and an intercept, shape (d + 1,), make of rows."""
+    return np.asarray(X @ theta[:-1] + theta[-1])
+
+
 def _with_one(X: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([X, np.ones((len(X), 1))])
