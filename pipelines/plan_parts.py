@@ -98,7 +98,13 @@ class PolicyPart(Part):
         ``worst``: each sanitizer has lines of its own, and the worst verdict counts.
         ``sum``: the surprises of those with p-values from trusted rows are summed, and
         trusted rows say how rare such a sum is; the others keep their own lines. Needs
-        trusted rows.
+        at least 100 trusted rows. On tables that took no part in choosing it, with 300
+        (``python -m benchmarks.trusted``), the sum lost 0.19 % of the rows of clean tables
+        and held 0.33 %, the worst verdict 0.36 % and 0.70 %. Of a mix of shifts, triggers
+        and floods both found 58 %; of targets made to bend a regression, which one
+        sanitizer sees and the others do not, 72 % and 97 %. So sum where clean rows and
+        reviews are dear, or where poison is faint to many sanitizers; else stay with the
+        worst verdict.
     """
 
     clean_loss: float = 0.01
