@@ -14,6 +14,7 @@ from sanitizers.backdoors.clusters import propose_clusters, propose_features
 from sanitizers.backdoors.confirm import confirm
 from sanitizers.backdoors.directions import propose_directions
 from sanitizers.backdoors.found import Audit, Suspicion, Trigger
+from sanitizers.backdoors.groups import candidate_groups
 from sanitizers.backdoors.neighbours import disagreement, neighbour_labels, propose_neighbours
 from sanitizers.backdoors.net import Net, softmax, train
 from sanitizers.backdoors.scan import scan_windows
@@ -95,8 +96,9 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
     probe = choose_probe(seen, evidence.logits, evidence.apart)
     screened = screen(seen, evidence.net, probe, proposals, evidence.looks, settings.seed)
     found = candidates(seen, evidence.net, probe, screened, evidence.looks, settings.seed)
+    doubts = _groups(seen, evidence, proposals, found, settings.seed)
     if not found:
-        return Audit((), (), np.zeros(len(seen)))
+        return Audit((), doubts, np.zeros(len(seen)))
     keep = np.ones(len(seen), dtype=bool)
     for candidate in found:
         keep[candidate.generous] = False
@@ -104,7 +106,7 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
     verdicts = [confirm(seen, again, probe, candidate) for candidate in found]
     triggers = tuple(t for t in verdicts if t is not None)
     pairs = zip(found, verdicts, strict=True)
-    doubts = tuple(_doubt(c) for c, verdict in pairs if verdict is None)
+    doubts = (*(_doubt(c) for c, verdict in pairs if verdict is None), *doubts)
     return Audit(triggers, doubts, score(triggers, images, labels))
 
 
@@ -196,3 +198,21 @@ def _doubt(candidate: Candidate) -> Suspicion:
         candidate.rows,
         "the rows share a pattern, but a model that has not seen them answers to it as well",
     )
+
+
+def _groups(
+    seen: View,
+    evidence: Evidence,
+    proposals: Sequence[Proposal],
+    found: Sequence[Candidate],
+    seed: int,
+) -> tuple[Suspicion, ...]:
+    """Groups that no stamp explains, and that look like rows of many other labels."""
+    claimed = np.zeros(len(seen), dtype=bool)
+    for candidate in found:
+        claimed[candidate.generous] = True
+    groups = candidate_groups(
+        seen, proposals, evidence.features, evidence.belief, claimed, evidence.looks, seed
+    )
+    why = "they look like rows of {:.1f} other labels, and {:.0%} of their neighbours deny theirs"
+    return tuple(Suspicion(g.label, g.rows, why.format(g.looks, g.denied)) for g in groups)

@@ -144,22 +144,31 @@ def candidates(
             continue
         tries += 1
         made = _candidate(seen, net, probe, s, claimed, looks, seed)
-        if made is not None and claimed[made.rows].mean() <= 0.3:
+        if made is None or claimed[made.rows].mean() > 0.3:
+            continue
+        # What a trigger leaves behind resembles it, and is blurred.
+        if made.void <= VOID or all(other.label != made.label for other in found):
             found.append(made)
             claimed[made.generous] = True
             claimed[made.others] = True
     return found
 
 
-def void(deviations: NDArray[np.float64], rows: Rows, among: Mask) -> float:
-    """Rows at .3 to .6 of the carriers' median deviation, per carrier.
+def void(strength: NDArray[np.float64], rows: Rows, among: Mask) -> float:
+    """Rows that are carriers by half or more, and no carriers, per carrier.
 
-    A trigger is in a picture or it is not; a trait of nature comes in all degrees. Planted
-    stamps were measured at .00 to .04 (a translucent patch), natural ones at .20 and more.
+    A trigger is in a picture or it is not; a trait of nature comes in all degrees.
+
+    Parameters
+    ----------
+    strength : ndarray of float64, shape (n,)
+        In units of the line.
+    rows : ndarray of int64
+        Carriers.
+    among : ndarray of bool, shape (n,)
+        The rows that are counted.
     """
-    middle = float(np.median(deviations[rows]))
-    between = among & (deviations > 0.3 * middle) & (deviations < 0.6 * middle)
-    return float(between.sum() / len(rows))
+    return float((among & (strength >= 0.5) & (strength < 1)).sum() / len(rows))
 
 
 def _try(seen: View, net: Net, probe: Probe, proposal: Proposal) -> list[Screened]:
@@ -202,12 +211,15 @@ def _candidate(
     if len(rows) < CARRIERS_LEAST or len(rows) > 0.95 * len(seen.of(label)) * (1 + 9 * onward):
         return None
     among = np.ones(len(seen), dtype=bool) if onward else seen.labels == label
-    apart = 0.0 if mark is not None else void(grown.deviations, rows, among & ~seen.mask(rows))
+    strength = grown.filter.of_planes(seen.planes)
+    apart = 0.0 if mark is not None else void(strength, rows, among)
     if mark is None and diversity(seen, rows, looks, seed) < DIVERSITY:
         return None
     if mark is None and apart > VOID and screened.bar in (PATCH, CLEAR):
         # Neither exact pixels nor a gap: the bar for weak effects does not apply.
         screened = replace(screened, bar=OTHER)
+    if apart > VOID and screened.bar == TWICE:
+        return None
     stamp, done = _strongest(seen, net, probe, rows, label, screened)
     if not Screened(screened.proposal, stamp, done, screened.bar).passed:
         return None

@@ -1,4 +1,8 @@
-"""Groups of rows whose trigger cannot be stamped: warps, patches that move."""
+"""Groups of rows that look planted, and share no stamp: warps, patches that move.
+
+They are suspicions only. That a model answers otherwise without them is no proof (so it does
+without half of a natural class), and there is no stamp to try on innocent pictures.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from sanitizers.backdoors.neighbours import diversity, neighbour_labels
 GROUP_LEAST = 30
 #: The largest share of its label that a group may be.
 GROUP_SHARE = 0.85
+#: What neighbours must say of a grown group: the share that deny its label, and how many
+#: labels they have instead. Groups with a planted warp or a moving patch were measured at .91
+#: to .99 and 6.8 to 9.5; natural ones up to .87 with 4.5, and .74 with 7.8.
+DENIED, LOOKS = 0.85, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +97,7 @@ def candidate_groups(
         if known or diversity(seen, rows, looks, seed) < 0.4:
             continue
         again = look_around(seen, rows, group.label, seed)
-        if again.denied >= 0.5 and again.looks >= 4 and len(grown) < most:
+        if again.denied >= DENIED and again.looks >= LOOKS and len(grown) < most:
             grown.append(again)
     return grown
 

@@ -1,0 +1,350 @@
+"""Backdoors in images: what is found and lost, and what a model does before and after."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.results import Cell, Grid, publish, say
+from benchmarks.tables import DATA_VARIABLE, data_folder
+from sanitizers.backdoors import Settings, audit
+from sanitizers.backdoors.auditing import epochs
+from sanitizers.backdoors.net import Net, load_torch, train
+from sanitizers.poisons import stamps
+from sanitizers.poisons.flips import draw_flips
+from sanitizers.poisons.stamping import (
+    StampAttack,
+    StampedImages,
+    plant_all,
+    with_descent,
+    with_noise,
+)
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Attack = Callable[[Images, Labels, float, int], StampedImages]
+
+#: Images that no attack touches, on which attacks and models are measured.
+HELD_OUT = 2_000
+#: From which success on a backdoor has taken.
+TAKES = 0.5
+
+NOTES = (
+    "Trigger (shape, place, values, frequency, phase), target, rows, and the subset of the "
+    "data come from the seed; clean-label rates are shares of the target class. The audit is "
+    "told nothing and has no trusted row. *Success* is the share of held-out images of other "
+    "classes that the trigger turns to its target, in a fresh model trained on all rows and "
+    "on the rows that are not flagged; of two triggers the weaker one before, the stronger one "
+    "after. *Lost* counts clean rows among the flagged.",
+    "A backdoor has taken where success without defence is at least 0.5; the summary counts "
+    "those. Line to hold, fixed stamps: recall at least 99 %, at most .02 % of clean rows lost, "
+    "success afterwards at most .05. Moving patches and warps: 95 % and .2 %.",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell of the benchmark: a dataset, an attack and a rate."""
+
+    data: str
+    attack: str
+    rate: float
+
+    @property
+    def name(self) -> str:
+        """How the cell is named on the command line."""
+        return f"{self.data}-{self.attack}-{self.rate:g}" if self.rate else f"{self.data}-clean"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run of a cell gave; None where there is nothing to measure."""
+
+    cell: str
+    seed: int
+    target: str
+    poison: int
+    recall: float | None
+    lost: int
+    lost_share: float
+    confirmed: int
+    suspicions: int
+    success_before: float | None
+    success_after: float | None
+    accuracy_before: float
+    accuracy_after: float
+    seconds: float
+
+
+def _one(attack: StampAttack) -> Attack:
+    return attack.attack
+
+
+def _two(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
+    attacks = [StampAttack(stamps.patch), StampAttack(stamps.blend(0.15))]
+    return plant_all(attacks, images, labels, rate, seed)
+
+
+def _flips(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
+    rng = np.random.default_rng(seed)
+    count = round(rate * len(labels))
+    rows, codes = draw_flips(labels, int(labels.max()) + 1, count, rng)
+    given = labels.copy()
+    given[rows] = codes
+    return _unstamped(images, given)
+
+
+def _nothing(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
+    return _unstamped(images, labels)
+
+
+def _descent(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
+    """Clean-label, after an ascent of the loss of the attacker's own net."""
+    net = _trained(images, labels, seed + 77)
+    torch = load_torch()
+
+    def gradient(x: NDArray[np.float32], y: Labels) -> NDArray[np.float32]:
+        given = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+        logits = net.head(net.layers(given / 127.5 - 1))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y), reduction="sum")
+        (slope,) = torch.autograd.grad(loss, given)
+        return np.asarray(slope.permute(0, 2, 3, 1).numpy())
+
+    attack = StampAttack(stamps.patch, "clean-label", perturb=with_descent(gradient))
+    return attack.attack(images, labels, rate, seed)
+
+
+ATTACKS: dict[str, Attack] = {
+    "clean": _nothing,
+    "flips": _flips,
+    "patch": _one(StampAttack(stamps.patch)),
+    "sparse": _one(StampAttack(stamps.sparse)),
+    "translucent": _one(StampAttack(stamps.gap)),
+    "blend.1": _one(StampAttack(stamps.blend(0.1))),
+    "blend.2": _one(StampAttack(stamps.blend(0.2))),
+    "smooth.2": _one(StampAttack(stamps.smooth_blend(0.2))),
+    "wave25": _one(StampAttack(stamps.sinusoid(25))),
+    "clean-label-noise": _one(StampAttack(stamps.patch, "clean-label", perturb=with_noise(30))),
+    "clean-label-descent": _descent,
+    "clean-label-wave40": _one(StampAttack(stamps.sinusoid(40), "clean-label")),
+    "source-specific": _one(StampAttack(stamps.patch, "source-specific")),
+    "all-to-all": _one(StampAttack(stamps.patch, "all-to-all")),
+    "two": _two,
+    "moving": _one(StampAttack(stamps.moving_patch)),
+    "warp": _one(StampAttack(stamps.warp)),
+}
+
+CASES = (
+    *(Case("fashion", "patch", r) for r in (0.002, 0.005, 0.01, 0.05, 0.1)),
+    *(Case("fashion", "blend.1", r) for r in (0.01, 0.05)),
+    *(Case("fashion", "blend.2", r) for r in (0.01, 0.05)),
+    Case("fashion", "wave25", 0.02),
+    Case("fashion", "wave25", 0.05),
+    Case("fashion", "smooth.2", 0.02),
+    Case("fashion", "sparse", 0.005),
+    Case("fashion", "translucent", 0.01),
+    Case("fashion", "clean-label-noise", 0.5),
+    Case("fashion", "clean-label-descent", 0.3),
+    Case("fashion", "clean-label-wave40", 0.3),
+    Case("fashion", "source-specific", 0.02),
+    Case("fashion", "all-to-all", 0.1),
+    Case("fashion", "two", 0.01),
+    Case("fashion", "moving", 0.1),
+    Case("fashion", "warp", 0.1),
+    Case("fashion", "clean", 0.0),
+    Case("fashion", "flips", 0.05),
+    Case("cifar", "patch", 0.01),
+    Case("cifar", "blend.2", 0.05),
+    Case("cifar", "clean-label-wave40", 0.5),
+    Case("cifar", "clean", 0.0),
+    Case("signs", "patch", 0.01),
+    Case("signs", "blend.2", 0.05),
+    Case("signs", "clean-label-wave40", 0.5),
+    Case("signs", "clean", 0.0),
+)
+
+
+def load(name: str, folder: Path) -> tuple[Images, Labels]:
+    """All images of a dataset, and their labels."""
+    images = folder / "images"
+    if name == "fashion":
+        parts = [_mnist(images / "fashion_mnist", part) for part in ("train", "t10k")]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    if name == "signs":
+        signs = np.load(images / "gtsrb_even_tracks_32x32.npz")
+        return signs["images"], signs["labels"].astype(np.int64)
+    from PIL import Image
+
+    packed = np.load(images / "cifar10_first25k_jpeg.npz")
+    blob, at = packed["blob"], packed["offsets"]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(blob[a:b].tobytes())).convert("RGB"))
+        for a, b in pairwise(at)
+    ]
+    return np.stack(pictures), packed["labels"].astype(np.int64)
+
+
+def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) -> Measured:
+    """Attack, audit, and train models before and after."""
+    order = np.random.default_rng(seed + 1_000_000).permutation(len(labels))
+    test = order[:HELD_OUT]
+    used = order[HELD_OUT : HELD_OUT + rows]
+    done = ATTACKS[case.attack](images[used], labels[used], case.rate, seed)
+    began = time.perf_counter()
+    found = audit(done.images, done.labels, Settings())
+    seconds = time.perf_counter() - began
+    poison, carriers = done.mask("poison"), done.mask("poison") | done.mask("cover")
+    flagged = np.zeros(len(poison), dtype=bool)
+    flagged[found.poison] = True
+    lost = int((flagged & ~carriers).sum())
+    before = _judge(_trained(done.images, done.labels, seed + 1), done, images[test], labels[test])
+    after = before
+    if flagged.any():
+        cleansed = _trained(done.images[~flagged], done.labels[~flagged], seed + 1)
+        after = _judge(cleansed, done, images[test], labels[test])
+    return Measured(
+        case.name,
+        seed,
+        ", ".join("all" if p.target < 0 else str(p.target) for p in done.planted),
+        int(poison.sum()),
+        float(flagged[poison].mean()) if poison.any() else None,
+        lost,
+        lost / max(int((~carriers).sum()), 1),
+        len(found.triggers),
+        len(found.suspicions),
+        min(before[0], default=None),
+        max(after[0], default=None),
+        before[1],
+        after[1],
+        seconds,
+    )
+
+
+def _judge(
+    net: Net, done: StampedImages, images: Images, labels: Labels
+) -> tuple[list[float], float]:
+    """The success of each trigger, and accuracy, on held-out images."""
+    accuracy = float((net.look(images)[0].argmax(axis=1) == labels).mean())
+    shares = []
+    for planted in done.planted:
+        said = net.look(planted.trigger(images))[0].argmax(axis=1)
+        if planted.target < 0:
+            shares.append(float((said == (labels + 1) % (labels.max() + 1)).mean()))
+            continue
+        hit = labels != planted.target if planted.source < 0 else labels == planted.source
+        shares.append(float((said[hit] == planted.target).mean()))
+    return shares, accuracy
+
+
+def _trained(images: Images, labels: Labels, seed: int) -> Net:
+    classes = int(labels.max()) + 1
+    return train(images, labels, classes, epochs(len(labels), classes), seed)
+
+
+def _unstamped(images: Images, labels: Labels) -> StampedImages:
+    none = np.empty(0, np.int64)
+    return StampedImages(images, labels, none, np.empty(0, np.str_), ())
+
+
+def _mnist(folder: Path, part: str) -> tuple[Images, Labels]:
+    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28, 1)
+    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read()[8:], np.uint8).astype(np.int64)
+    return images, labels
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=os.environ.get(DATA_VARIABLE), help="folder of the data")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--cells", nargs="*", default=[""], help="parts of the names of cells")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1000)
+    parser.add_argument("--name", default="backdoors", help="of the files of results")
+    given = parser.parse_args()
+    folder = data_folder(given.data)
+    chosen = [c for c in CASES if any(part in c.name for part in given.cells)]
+    results: list[Measured] = []
+    for name in dict.fromkeys(case.data for case in chosen):
+        images, labels = load(name, folder)
+        for case in (c for c in chosen if c.data == name):
+            for seed in range(given.first_seed, given.first_seed + given.seeds):
+                results.append(measure(case, seed, given.rows, images, labels))
+                say(str(results[-1]))
+    command = f"python -m benchmarks.backdoors --rows {given.rows} --seeds {given.seeds}"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    notes = [*NOTES, f"Peak memory of the whole benchmark: {peak:,.0f} MiB."]
+    command += f" --first-seed {given.first_seed}"
+    publish(given.name, command, grids(results), notes, [asdict(r) for r in results])
+
+
+def grids(results: Sequence[Measured]) -> list[Grid]:
+    """The table of all runs, and the summary."""
+    columns = ["cell", "seed", "target", "poison", "recall %", "lost", "confirmed", "suspicions"]
+    columns += ["success", "after", "accuracy", "after ", "s"]
+    runs: list[list[Cell]] = [
+        [
+            r.cell,
+            str(r.seed),
+            r.target or None,
+            r.poison,
+            r.recall,
+            r.lost,
+            r.confirmed,
+            r.suspicions,
+            _share(r.success_before),
+            _share(r.success_after),
+            _share(r.accuracy_before),
+            _share(r.accuracy_after),
+            r.seconds,
+        ]
+        for r in results
+    ]
+    return [Grid("runs", columns, runs), Grid("summary", ["what", "held", "of"], summary(results))]
+
+
+def summary(results: Sequence[Measured]) -> list[list[Cell]]:
+    """How many runs hold their line."""
+    taken = [r for r in results if (r.success_before or 0.0) >= TAKES]
+    loose = [r for r in taken if "moving" in r.cell or "warp" in r.cell]
+    fixed = [r for r in taken if r not in loose]
+    clean = [r for r in results if r.recall is None]
+    return [
+        ["fixed stamps: recall and lost", sum(_holds(r, 0.99, 0.0002) for r in fixed), len(fixed)],
+        [
+            "fixed stamps: success after at most .05",
+            sum((r.success_after or 0.0) <= 0.05 for r in fixed),
+            len(fixed),
+        ],
+        [
+            "moving and warp: recall and lost",
+            sum(_holds(r, 0.95, 0.002) for r in loose),
+            len(loose),
+        ],
+        ["clean and flipped: nothing confirmed", sum(not r.confirmed for r in clean), len(clean)],
+    ]
+
+
+def _holds(r: Measured, recall: float, lost: float) -> bool:
+    return (r.recall or 0.0) >= recall and r.lost_share <= lost
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
