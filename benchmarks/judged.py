@@ -39,13 +39,19 @@ class Judged:
     quarantined: Flags
 
 
-def judge(data: Dataset, names: tuple[str, ...] = tuple(SANITIZERS)) -> dict[str, Judged]:
-    """Examine a dataset with the named sanitizers that have their roles; default policy.
+def judge(
+    data: Dataset,
+    names: tuple[str, ...] = tuple(SANITIZERS),
+    clean_loss: float = Policy.clean_loss,
+) -> dict[str, Judged]:
+    """Examine a dataset with the named sanitizers that have their roles; default lines.
 
     Parameters
     ----------
     data : Dataset
     names : tuple of str
+    clean_loss : float
+        The share of clean rows that may be lost.
     """
     found = {}
     for name in names:
@@ -59,7 +65,7 @@ def judge(data: Dataset, names: tuple[str, ...] = tuple(SANITIZERS)) -> dict[str
             summary.add(_floats(part.column("score")), _floats(part.column("p_value")), keys)
         influence = scorer.influence if isinstance(scorer, Influential) else None
         vouched = bool(data.trusted) and bool(np.isfinite(summary.p_values).any())
-        rule = Policy().rule(name, trusted=vouched, influence=influence)
+        rule = Policy(clean_loss).rule(name, trusted=vouched, influence=influence)
         line = draw(name, rule, summary).quarantine
         scores, p_values = (
             np.concatenate([_floats(part.column(column)) for _, part in parts])

@@ -6,17 +6,14 @@ of the poison each sanitizer's ranking holds at 1 % of the clean rows.
 
 from __future__ import annotations
 
+import argparse
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import pyarrow as pa
-
-from benchmarks.judged import any_of, dataset, judge, recall_at
+from benchmarks.game import CLEAN, LOSS, ROWS, TRUSTED, Game, Result, play
 from benchmarks.results import Cell, Grid, mean, publish, say
 from benchmarks.tables import (
     FIVE,
@@ -27,37 +24,9 @@ from benchmarks.tables import (
     data_folder,
     load,
     load_regression,
-    sample,
 )
 from sanitizers.catalog import SANITIZERS
-from sanitizers.core.data import Dataset, Roles
-from sanitizers.poisons import poison
-
-ROWS, TRUSTED = 3_000, 300
-#: Where the ranking of a sanitizer is read.
-LOSS = 0.01
-WHEN = "arrival"
-#: Nothing is poisoned.
-CLEAN = "none"
-
-
-@dataclass(frozen=True)
-class Game:
-    """One attack, and what the defence is told.
-
-    Parameters
-    ----------
-    poison : str
-        Its name, or `CLEAN`.
-    rate : float
-    timed : bool
-        Whether rows have a time: their order.
-    """
-
-    poison: str
-    rate: float
-    timed: bool = False
-
+from sanitizers.core.policy import Policy
 
 GAMES = (
     Game(CLEAN, 0.0),
@@ -94,97 +63,13 @@ NOTES = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of one game on one table.
-
-    Parameters
-    ----------
-    game : Game
-    trusted : int
-    table : str
-    seed : int
-    recall : float or None
-        None where nothing was poisoned.
-    lost : float
-    at_loss : dict of str to float
-        For each sanitizer the recall of its ranking at `LOSS`.
-    lost_by : dict of str to float
-        For each sanitizer the share of the clean rows that it quarantines.
-    """
-
-    game: Game
-    trusted: int
-    table: str
-    seed: int
-    recall: float | None
-    lost: float
-    at_loss: dict[str, float]
-    lost_by: dict[str, float]
-
-
-def play(
-    table: Table, game: Game, trusted: int, seed: int, *, target: bool, rows: int = ROWS
-) -> Result:
-    """Draw rows, poison them, and judge them by the default policy.
-
-    Parameters
-    ----------
-    table : Table
-    game : Game
-    trusted : int
-        Rows that are vouched for; they are drawn besides.
-    seed : int
-    target : bool
-        Whether the answer is a number to predict.
-    rows : int
-        How many are drawn, at most.
-    """
-    data, truth = board(table, game, trusted, seed, target=target, rows=rows)
-    judged = judge(data)
-    found = any_of(judged, data.rows)
-    poisoned = bool(truth.any())
-    return Result(
-        game,
-        trusted,
-        table.name,
-        seed,
-        float(found[truth].mean()) if poisoned else None,
-        float(found[~truth].mean()),
-        {n: recall_at(j.scores, truth, LOSS) for n, j in judged.items()} if poisoned else {},
-        {n: float(j.quarantined[~truth].mean()) for n, j in judged.items()},
-    )
-
-
-def board(
-    table: Table, game: Game, trusted: int, seed: int, *, target: bool, rows: int
-) -> tuple[Dataset, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """The poisoned dataset, and which of its rows are poison."""
-    frame = sample(table, rows + trusted, seed).frame
-    features = tuple(str(c) for c in frame.columns if c != table.label)
-    if game.timed:
-        frame = frame.assign(**{WHEN: np.arange(len(frame), dtype=float)})
-    roles = Roles(
-        target=table.label if target else None,
-        label=None if target else table.label,
-        time=WHEN if game.timed else None,
-        features=features,
-    )
-    drawn = pa.Table.from_pandas(frame, preserve_index=False)
-    vouched, judged = drawn.slice(0, trusted), drawn.slice(trusted)
-    truth = np.zeros(judged.num_rows, dtype=bool)
-    if game.poison != CLEAN:
-        made = poison(game.poison).poison(judged, roles, game.rate, seed)
-        judged, truth = made.table, made.mask
-    return dataset(judged, vouched if trusted else None, roles), truth
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = arguments(str(__doc__))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--games", nargs="*", help="names of poisons; all by default")
     parser.add_argument("--trusted", type=int, nargs="*", default=[0, TRUSTED])
+    parser.add_argument("--clean-loss", type=float, default=Policy.clean_loss)
     given = parser.parse_args()
     data = data_folder(given.data)
     labelled = [(load(n, data), False) for n in available(FIVE[given.half], data)]
@@ -193,20 +78,29 @@ def main() -> None:
     results: list[Result] = []
     for tables, games in ((labelled, GAMES), (numeric, REGRESSIONS)):
         chosen = [game for game in games if game.poison in wanted]
-        results += _play_all(tables, chosen, given.trusted, range(given.seeds))
+        results += _play_all(tables, chosen, given)
     grids = [
         _grid(f"{kind}, {f'{trusted} trusted rows' if trusted else 'no trusted rows'}", mine)
         for kind, numbers in (("labels", False), ("numbers to predict", True))
         for trusted in given.trusted
         if (mine := [r for r in results if r.trusted == trusted and _is_numeric(r) == numbers])
     ]
+    publish(*_kept(given), grids, NOTES, _raw(results))
+
+
+def _kept(given: argparse.Namespace) -> tuple[str, str]:
+    """The name of the results, and the command that prints them again."""
     name = "quality" if given.half == "report" else "quality_tuning"
     command = f"python -m benchmarks.quality --half {given.half} --seeds {given.seeds}"
+    if given.clean_loss != Policy.clean_loss:
+        name += f"_{given.clean_loss:g}"
+        command += f" --clean-loss {given.clean_loss:g}"
     if given.games:
-        for grid in grids:
-            print(grid.text())
-    else:
-        publish(name, command, grids, NOTES, _raw(results))
+        name += "_" + "_".join(given.games)
+        command += " --games " + " ".join(given.games)
+    if given.trusted != [0, TRUSTED]:
+        command += " --trusted " + " ".join(map(str, given.trusted))
+    return name, command
 
 
 def _is_numeric(result: Result) -> bool:
@@ -216,19 +110,20 @@ def _is_numeric(result: Result) -> bool:
 def _play_all(
     tables: Sequence[tuple[Table, bool]],
     games: Sequence[Game],
-    trusted: Sequence[int],
-    seeds: Iterable[int],
+    given: argparse.Namespace,
 ) -> list[Result]:
     """Play all games, a process for each processor."""
     os.environ["OMP_NUM_THREADS"] = "1"
     results = []
     with ProcessPoolExecutor(os.cpu_count(), initializer=_quietly) as pool:
         waiting = [
-            pool.submit(partial(play, table, game, trust, seed, target=target))
-            for seed in seeds
+            pool.submit(
+                partial(play, target=target, clean_loss=given.clean_loss), table, game, trust, seed
+            )
+            for seed in range(given.seeds)
             for table, target in tables
             for game in games
-            for trust in trusted
+            for trust in given.trusted
         ]
         for future in waiting:
             result = future.result()

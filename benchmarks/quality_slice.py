@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.quality import CLEAN, Game, Result, play
+from benchmarks.game import CLEAN, Game, Result, play
 from benchmarks.results import FOLDER, Cell, Grid, publish, say
 from benchmarks.tables import Table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.game import Game
 from benchmarks.judged import recall_at
-from benchmarks.quality import Game
 from benchmarks.quality_slice import GAMES, baseline, key, measure
 
 #: How far recall may fall, and how many more clean rows may be lost.
