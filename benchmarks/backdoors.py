@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
@@ -268,15 +269,15 @@ def _mnist(folder: Path, part: str) -> tuple[Images, Labels]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=os.environ.get(DATA_VARIABLE), help="folder of the data")
+    parser.add_argument("--data", type=Path, default=os.environ.get(DATA_VARIABLE))
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--cells", nargs="*", default=[""], help="parts of the names of cells")
+    parser.add_argument("--cells", nargs="*", default=["*"], help="names of cells, with * and ?")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--name", default="backdoors", help="of the files of results")
     given = parser.parse_args()
     folder = data_folder(given.data)
-    chosen = [c for c in CASES if any(part in c.name for part in given.cells)]
+    chosen = [c for c in CASES if any(fnmatch(c.name, part) for part in given.cells)]
     results: list[Measured] = []
     for name in dict.fromkeys(case.data for case in chosen):
         images, labels = load(name, folder)
