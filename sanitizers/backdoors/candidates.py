@@ -208,9 +208,9 @@ def _candidate(
         return None
     grown = grow(seen, start, label, claimed)
     mark, rows, others = _carriers(seen, grown, start, label, onward)
-    if len(rows) < CARRIERS_LEAST or len(rows) > 0.95 * len(seen.of(label)) * (1 + 9 * onward):
-        return None
     among = np.ones(len(seen), dtype=bool) if onward else seen.labels == label
+    if not CARRIERS_LEAST <= len(rows) <= 0.95 * among.sum():
+        return None
     strength = grown.filter.of_planes(seen.planes)
     apart = 0.0 if mark is not None else void(strength, rows, among)
     if mark is None and diversity(seen, rows, looks, seed) < DIVERSITY:
