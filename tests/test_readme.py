@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from benchmarks.tables import REGRESSION
 from pipelines.cli import command
 from pipelines.plan import Plan
 from sanitizers.catalog import sanitizer
@@ -70,3 +73,26 @@ def test_every_command_of_the_table_exists(capsys: pytest.CaptureFixture[str]) -
 def test_every_file_that_is_linked_exists() -> None:
     for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_war_game_is_that_of_the_benchmark() -> None:
+    """Every line of the README's table, from the single measurements."""
+    file = ROOT / "benchmarks" / "results" / "quality.json"
+    results = [r for r in json.loads(file.read_text()) if r["poison"] != "none" or not r["timed"]]
+    lines = re.findall(r"^\| (?:`([a-z-]+)`, (\d+) %|none) \| (.*) \|$", _measured(), re.M)
+    assert len(lines) > 10
+    for name, percent, cells in lines:
+        game = (name or "none", int(percent or 0) / 100)
+        mine = [r for r in results if (r["poison"], r["rate"]) == game]
+        if not name:
+            mine = [r for r in mine if r["table"] not in REGRESSION["report"]]
+        told = []
+        for trusted in (0, 300):
+            found = [r["recall"] for r in mine if r["trusted"] == trusted and r["poison"] != "none"]
+            lost = [r["lost"] for r in mine if r["trusted"] == trusted]
+            told += [f"{100 * fmean(found):.0f} %" if found else "–", f"{100 * fmean(lost):.2f} %"]
+        assert cells.split(" | ") == told, name
+
+
+def _measured() -> str:
+    return README.split("## What was measured")[1].split("\n## ")[0]
