@@ -55,7 +55,8 @@ REGRESSIONS = (
 NOTES = (
     f"Tables of one half, at most {ROWS:,} rows each, drawn and shuffled by the seed; means over "
     f"tables and seeds. With trust, {TRUSTED} more rows are vouched for and are not judged. "
-    "*Recall* and *lost*: what the default policy quarantines of the poison and of the clean rows. "
+    "*Recall* and *lost*: what the policy quarantines, by its default lines, of the poison and of "
+    "the clean rows. "
     f"Under the name of a sanitizer: the share of the poison that its ranking holds at {LOSS:.0%} "
     "of the clean rows; – where it has not what it needs. In games with a time the order of the "
     "rows is their time.",
@@ -96,7 +97,7 @@ def _kept(given: argparse.Namespace) -> tuple[str, str]:
         name += f"_{given.clean_loss:g}"
         command += f" --clean-loss {given.clean_loss:g}"
     if given.games:
-        name += "_" + "_".join(given.games)
+        name += "_some" if given.clean_loss == Policy.clean_loss else ""
         command += " --games " + " ".join(given.games)
     if given.trusted != [0, TRUSTED]:
         command += " --trusted " + " ".join(map(str, given.trusted))
