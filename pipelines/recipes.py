@@ -18,6 +18,9 @@ from sanitizers.core.sanitizer import Sanitizer
 from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from sanitizers.risks import RISKS
 
+#: What can be named for images; it needs the extra ``images``.
+IMAGES = "sanitizers.backdoors:Backdoors"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -79,6 +82,11 @@ def choose(plan: Plan, roles: Roles) -> Chosen:
         name, why = not_run[0]
         raise PlanError(f"sanitizer {name!r} is to run, and {why}", do="give it, or leave it out")
     run = {name: recipe for name, recipe in made.items() if not lacking[name]}
+    if not run and roles.image and not roles.features:
+        raise PlanError(
+            "there are images and no other features, and no sanitizer looks at images unless named",
+            do=f"name one of your own, or {IMAGES}, which finds backdoors: README, Images",
+        )
     if not run:
         raise PlanError(
             "no sanitizer can run: " + "; ".join(f"{name}: {why}" for name, why in not_run),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from sanitizers.poisons import stamps
 from sanitizers.poisons.stamping import StampAttack, StampedImages
 
 FAST = Settings(epochs=6)
+pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch: .[images]")
 
 
 def pictures(

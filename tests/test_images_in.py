@@ -34,11 +34,13 @@ from pipelines.readers.named import contents
 from pipelines.readers.png import png_files
 from pipelines.readers.records import CsvRecords
 from pipelines.readers.sources import find_sources
+from pipelines.recipes import IMAGES, choose
 from pipelines.report import render
 from pipelines.report_data import gather
 from pipelines.roles import infer_roles
 from pipelines.store import Store
 from pipelines.verify import verify
+from sanitizers.catalog import sanitizer_class
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import InputError, PlanError
 from sanitizers.core.image_columns import IMAGE, IMAGE_TYPE
@@ -803,3 +805,11 @@ def test_a_row_is_explained_without_its_bytes(glaring: Path, tmp_path: Path) -> 
     found = explain(ran.work.job.store, "pets", lost["row_id"])
     assert "SVG" in str(found.message)
     assert list(found.values) == ["raw"]
+
+
+def test_where_only_images_are_there_the_way_on_is_told(folder: Path, tmp_path: Path) -> None:
+    plan = Plan.make({"dataset": {"name": "pets", "source": str(folder)}})
+    found = read(folder, tmp_path / "in")
+    with pytest.raises(PlanError, match=r"no sanitizer looks at images unless named; name one"):
+        choose(plan, infer_roles(found.columns, plan.roles, found.rows).roles)
+    assert sanitizer_class(IMAGES).name == "backdoors"
