@@ -26,9 +26,8 @@ BY_SLICE = "micro-concentration"
 FLIPPED = 0.3
 NOTES = (
     f"At most {ROWS:,} rows of a table in an order drawn by the seed, which stands for the time "
-    f"({SLICES} slices), and {SOURCES} sources, the first of which has half of the rows of the "
-    "second, and so on, turned round: the k-th largest has 1/k of the largest. Quarantined by the "
-    "default policy, without trusted rows; time and sources are given in runs of their own.",
+    f"({SLICES} slices), or from {SOURCES} sources, of which the k-th has 1/k of the rows of the "
+    "first. Quarantined by the default policy, without trusted rows.",
     "*Cluster*: 3 neighbouring slices in which 30 % of the rows are a tight cluster. *Source*: the "
     f"third largest source flips {FLIPPED:.0%} of its labels. *Named*: one alarm, and it covers "
     "mostly the bad span or is about the bad source. *Others*: alarms about something else.",
