@@ -8,7 +8,17 @@ import sys
 
 from benchmarks.results import say
 
-NAMES = ("clean", "trusted", "quality", "flips", "slices", "regression", "warfarin", "scale", "speed")
+NAMES = (
+    "clean",
+    "trusted",
+    "quality",
+    "flips",
+    "slices",
+    "regression",
+    "warfarin",
+    "scale",
+    "speed",
+)
 
 
 def main() -> None:
