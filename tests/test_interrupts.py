@@ -9,8 +9,11 @@ import pytest
 
 #: A process that is busy in a thread, in code that does not listen to signals.
 BUSY = """
-import sys, threading, time
+import signal, sys, threading, time
 from pipelines import cli, commands, interrupts
+
+# A job in the background of a shell inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 interrupts.GRACE = 0.5
 
