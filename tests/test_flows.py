@@ -22,7 +22,11 @@ from pipelines.verify import verify
 
 ROWS = 300
 ROOT = str(Path(__file__).resolve().parent.parent)
-MAIN = "import sys; from pipelines.cli import main; sys.exit(main())"
+#: A job in the background of a shell inherits that Ctrl-C is ignored; here it is heard.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from pipelines.cli import main; sys.exit(main())"
+)
 
 
 def table(rows: int = ROWS, seed: int = 0) -> str:
