@@ -34,9 +34,9 @@ _SMOOTH = 1e-4
 #: Where the logarithm of the temperature and the logit of the rate of flips may lie.
 _TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
 _COARSE = {"xatol": 0.01}
-#: Log-likelihoods by which a rate of zero is ruled out (95 %), and within which the rate
+#: Log-likelihoods by which a rate of zero is ruled out (68 %), and within which the rate
 #: may lie above its likeliest value (68 %).
-RULED_OUT, UPPER = 1.92, 0.5
+RULED_OUT, UPPER = 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Labels:
     the models (T). The score of a row is ``-log10`` of its label's probability at
     temperature T: what the models would say of clean labels. From the same
     probabilities comes the null: the scores that clean labels would have. Where the data
-    do not rule out that no label was replaced (95 % likelihood ratio), r is zero: doubt
+    do not rule out that no label was replaced (68 % likelihood ratio), r is zero: doubt
     stays doubt, and hardly a row is found. Else r is the upper end of its 68 % interval,
     for models that have learned the noise themselves understate it.
 

