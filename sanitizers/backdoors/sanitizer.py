@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from sanitizers.backdoors.arrays import Images, Labels
 from sanitizers.backdoors.auditing import ROWS_LEAST, Settings, audit, score
+from sanitizers.backdoors.exhibits import Sampled, average, carriers, suspicion
 from sanitizers.backdoors.found import Suspicion, Trigger
+from sanitizers.backdoors.shrinking import shrink
+from sanitizers.backdoors.signature import Recalled, recall, signature
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
+from sanitizers.core.images import ImageShape
+from sanitizers.core.keepsake import Keepsake
 
-#: The longer side of an image that is audited, at most; larger ones are averaged in blocks.
-SIDE = 40
 #: Images scored at once.
 _CHUNK = 8192
 
@@ -63,6 +66,7 @@ class Backdoors:
 
     name: ClassVar[str] = "backdoors"
     needs: ClassVar[frozenset[str]] = frozenset({"image", "label"})
+    packages: ClassVar[Mapping[str, str]] = {"torch": "dataset-sanitizer[images]"}
 
     sample: int = 20_000
     seed: int = 0
@@ -78,8 +82,21 @@ class Backdoors:
             )
 
     def fit(self, data: Dataset) -> BackdoorScorer:
+        return self.fit_knowing(data, ())
+
+    def fit_knowing(self, data: Dataset, known: Sequence[Keepsake]) -> BackdoorScorer:
+        """Audit what carries no known trigger; the scorer looks for the known ones too."""
+        recalled = tuple(recall(kept) for kept in known)
         rows = data.sample(self.sample, "backdoors")
-        return fit_images(rows.images, rows.has_image, rows.labels, self)
+        old = [np.flatnonzero(one.strength(rows) >= 1) for one in recalled]
+        there = rows.has_image.copy()
+        for carrying in old:
+            there[carrying] = False
+        scorer = fit_images(rows.images, there, rows.labels, self)
+        ids = rows.row_ids.to_pylist()
+        sampled = Sampled(rows.images, rows.labels, ids, _usable(rows.has_image, rows.labels))
+        known_there = _usable(there, rows.labels)
+        return replace(scorer, recalled=recalled).shown(sampled, np.flatnonzero(known_there), old)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say which trigger, and what was shown of it."""
@@ -100,33 +117,71 @@ class BackdoorScorer:
         The labels, in the order of the triggers' targets.
     triggers : tuple of Trigger
     suspicions : tuple of Suspicion
-        What was not confirmed; rows are positions in the sample.
+        What was not confirmed; rows are positions among the images that were audited.
     null : None
         The share of clean rows that score 1 or more is not modelled.
+    recalled : tuple of Recalled
+        Triggers that earlier fits have confirmed, which are applied first.
+    confirmed : tuple of Recalled
+        The triggers of this fit by their signatures.
+    keepsakes : tuple of Keepsake
+        All signatures, and what people are shown.
     """
 
     classes: tuple[str, ...]
     triggers: tuple[Trigger, ...] = field(repr=False)
     suspicions: tuple[Suspicion, ...] = field(default=(), repr=False)
     null: Null | None = None
+    recalled: tuple[Recalled, ...] = field(default=(), repr=False)
+    confirmed: tuple[Recalled, ...] = field(default=(), repr=False)
+    keepsakes: tuple[Keepsake, ...] = field(default=(), repr=False)
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
-        return self.score_images(batch.images, batch.has_image, batch.labels)
-
-    def hint(self, batch: Batch) -> Sequence[str | None]:
-        images, codes = shrink(batch.images), _codes(batch.labels, self.classes)
-        out: list[str | None] = [None] * len(batch)
-        for number, trigger in enumerate(self.triggers, 1):
-            found = _in_chunks((trigger,), images, codes) >= 1
-            for row in np.flatnonzero(found):
-                out[row] = out[row] or f"trigger {number}, {self.calls_for(trigger)}"
+        """Score rows; without an audit, only those that carry a known trigger."""
+        out = np.full(len(batch), np.nan)
+        if self.classes:
+            out = self.score_images(batch.images, batch.has_image, batch.labels)
+        for one in self.recalled:
+            strength = one.strength(batch)
+            out = np.where(strength >= 1, np.fmax(out, strength), out)
         return out
 
-    def calls_for(self, trigger: Trigger) -> str:
-        """Say for which label a trigger calls."""
-        if trigger.target < 0:
-            return "which moves every label to another"
-        return f"which calls for {self.classes[trigger.target]!r}"
+    def hint(self, batch: Batch) -> Sequence[str | None]:
+        out: list[str | None] = [None] * len(batch)
+        for one in (*self.recalled, *self.confirmed):
+            for row in np.flatnonzero(one.strength(batch) >= 1):
+                out[row] = out[row] or one.words
+        return out
+
+    def shown(
+        self, sampled: Sampled, audited: NDArray[np.int64], old: Sequence[NDArray[np.int64]]
+    ) -> BackdoorScorer:
+        """The same scorer with the signatures of its triggers, and what people are shown.
+
+        Parameters
+        ----------
+        sampled : Sampled
+        audited : ndarray of int64
+            The places in the sample of the images that were audited.
+        old : sequence of ndarray of int64
+            For each trigger that was known the places of its carriers.
+        """
+        shape: ImageShape = sampled.images.shape[1:]
+        confirmed, kept = [], [one.keepsake for one in self.recalled]
+        for one, rows in zip(self.recalled, old, strict=True):
+            if len(rows):
+                kept.append(carriers(sampled, one, rows, 0, None))
+        for trigger in self.triggers:
+            rows, covers = audited[trigger.rows], audited[trigger.covers]
+            source = self.classes[trigger.source] if trigger.source >= 0 else None
+            ground = average(sampled, source, np.concatenate([rows, covers]))
+            one = recall(signature(trigger, self.classes, shape, ground, len(audited)))
+            confirmed.append(one)
+            kept += [one.keepsake, carriers(sampled, one, rows, len(covers), trigger)]
+        for doubt in self.suspicions:
+            label = self.classes[doubt.label] if doubt.label >= 0 else None
+            kept.append(suspicion(sampled, doubt, audited[doubt.rows], label))
+        return replace(self, confirmed=tuple(confirmed), keepsakes=tuple(kept))
 
     def score_images(
         self, images: Images, present: NDArray[np.bool_], labels: NDArray[np.object_]
@@ -139,7 +194,7 @@ class BackdoorScorer:
         present : ndarray of bool, shape (n,)
         labels : ndarray of str or None, shape (n,)
         """
-        known = present & np.array([v is not None for v in labels], dtype=bool)
+        known = _usable(present, labels)
         if not self.classes:
             return np.full(len(labels), np.nan)
         scores = _in_chunks(self.triggers, shrink(images), _codes(labels, self.classes))
@@ -163,28 +218,13 @@ def fit_images(
     BackdoorScorer
         Abstains from all rows where there are fewer than 200, or but one label.
     """
-    known = present & np.array([v is not None for v in labels], dtype=bool)
+    known = _usable(present, labels)
     classes = tuple(sorted({str(v) for v in labels[known]}))
     if known.sum() < ROWS_LEAST or len(classes) < 2:
         return BackdoorScorer((), ())
     settings = Settings(recipe.seed, recipe.epochs, recipe.threads)
     found = audit(shrink(images[known]), _codes(labels[known], classes), settings)
     return BackdoorScorer(classes, found.triggers, found.suspicions)
-
-
-def shrink(images: Images) -> Images:
-    """Means of blocks of pixels, as small as needed for the longer side to be at most 40."""
-    n, height, width, channels = images.shape
-    factor = -(-max(height, width) // SIDE)
-    if factor == 1:
-        return images
-    out = np.empty((n, height // factor, width // factor, channels), np.uint8)
-    down, across = out.shape[1] * factor, out.shape[2] * factor
-    for start in range(0, n, _CHUNK):
-        part = images[start : start + _CHUNK, :down, :across]
-        blocks = part.reshape(-1, out.shape[1], factor, out.shape[2], factor, channels)
-        out[start : start + _CHUNK] = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32))
-    return out
 
 
 def _in_chunks(triggers: Sequence[Trigger], images: Images, codes: Labels) -> NDArray[np.float64]:
@@ -199,3 +239,8 @@ def _codes(labels: NDArray[np.object_], classes: Sequence[str]) -> Labels:
     """The position of every label in `classes`; others get numbers that no trigger has."""
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index.get(str(v), len(classes)) for v in labels], dtype=np.int64)
+
+
+def _usable(present: NDArray[np.bool_], labels: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Rows with an image and a label, shape (n,)."""
+    return np.asarray(present & np.array([v is not None for v in labels], dtype=bool))

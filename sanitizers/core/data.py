@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder, is_number
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
-from sanitizers.core.image_columns import IMAGE, decoded, forms, present, with_pixels
-from sanitizers.core.images import ImageShape, common_shape
+from sanitizers.core.image_columns import IMAGE, PIXELS, decoded, forms, present, with_pixels
+from sanitizers.core.images import ImageShape, common_shape, resized
 
 #: The column that names a row, in every file that the product writes.
 ROW_ID = "row_id"
@@ -206,6 +206,17 @@ class Batch:
         if self.image_shape is None:
             raise PlanError("a batch with images knows no size", do="take it from a Dataset")
         return decoded(self.table, column, self.image_shape)
+
+    def images_at(self, shape: ImageShape) -> NDArray[np.uint8]:
+        """The images at another size than that of the dataset, shape (n, *shape).
+
+        For what was learned on images of that size; the same as `images` where it is theirs.
+        """
+        if shape == self.image_shape:
+            return self.images
+        if PIXELS in self.table.column_names:
+            return resized(self.images, shape)
+        return decoded(self.table, self._role("image"), shape)
 
     @cached_property
     def has_image(self) -> NDArray[np.bool_]:

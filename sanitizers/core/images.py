@@ -83,6 +83,25 @@ def decode(images: Sequence[ImageBytes], shape: ImageShape) -> NDArray[np.uint8]
     return out
 
 
+def resized(images: NDArray[np.uint8], shape: ImageShape) -> NDArray[np.uint8]:
+    """Bring arrays of images to another size and number of channels, as `decode` would.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, H, W, C)
+        C is 1 or 3.
+    shape : (int, int, int)
+    """
+    out = np.zeros((len(images), *shape), dtype=np.uint8)
+
+    def fill(row: int) -> None:
+        pixels = images[row, :, :, 0] if images.shape[3] == 1 else images[row]
+        out[row] = _pixels(Image.fromarray(pixels), shape)
+
+    in_parallel(fill, range(len(images)))
+    return out
+
+
 def form(data: bytes | memoryview) -> ImageShape:
     """Height, width and channels of an image as it is stored, from its header.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch, Dataset
+from sanitizers.core.keepsake import Keepsake
 
 
 @runtime_checkable
@@ -44,6 +45,16 @@ class Influential(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """A scorer that leaves something behind: for later fits to apply, or for people to see."""
+
+    @property
+    def keepsakes(self) -> Sequence[Keepsake]:
+        """What it leaves, decided by the rows that it was fitted on."""
+        ...
+
+
+@runtime_checkable
 class Witness(Protocol):
     """What stands behind evidence: it has a name, and can say what a score means."""
 
@@ -63,4 +74,19 @@ class Sanitizer(Witness, Protocol):
 
     def fit(self, data: Dataset) -> Scorer:
         """Learn from the whole dataset what is needed to score its rows one batch at a time."""
+        ...
+
+
+@runtime_checkable
+class Recalling(Sanitizer, Protocol):
+    """A sanitizer that applies what earlier fits have left, before it looks for more."""
+
+    def fit_knowing(self, data: Dataset, known: Sequence[Keepsake]) -> Scorer:
+        """Fit as `fit` does; its scorer finds again what is known, also in a single row.
+
+        Raises
+        ------
+        IntegrityError
+            If a keepsake is not what this sanitizer would leave.
+        """
         ...

@@ -14,11 +14,13 @@ from sanitizers.risks.comparisons import Comparison, comparisons
 from sanitizers.risks.contents import Contents, count_contents
 
 #: Every risk that is looked for. Of these ``crowding`` is about verdicts, and is looked for
-#: when they are known.
+#: when they are known; ``planted`` is told by sanitizers that meet groups of rows which look
+#: planted, without proof.
 RISKS = (
     "leakage",
     "suppliers",
     "crowding",
+    "planted",
     "skewing",
     "shift",
     "conflicts",
