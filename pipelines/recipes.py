@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.plan import Plan
-from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer_class
+from sanitizers.catalog import SANITIZERS, missing_packages, missing_roles, sanitizer_class
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
@@ -17,9 +17,6 @@ from sanitizers.core.policy import SUM
 from sanitizers.core.sanitizer import Sanitizer
 from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from sanitizers.risks import RISKS
-
-#: What can be named for images; it needs the extra ``images``.
-IMAGES = "sanitizers.backdoors:Backdoors"
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Chosen:
     ----------
     run : mapping of str to Sanitizer
     not_run : tuple of (str, str)
-        Those whose roles are not there, each with the reason.
+        Those whose roles or packages are not there, each with the reason.
     """
 
     run: Mapping[str, Sanitizer]
@@ -68,25 +65,20 @@ def recipes(plan: Plan) -> dict[str, Sanitizer]:
 
 
 def choose(plan: Plan, roles: Roles) -> Chosen:
-    """Choose the sanitizers whose roles are there.
+    """Choose the sanitizers whose roles and packages are there.
 
     Raises
     ------
     PlanError
-        If a plan names one whose roles are not there, or none can run.
+        If a plan names one whose roles or packages are not there, or none can run.
     """
     made = recipes(plan)
-    lacking = {name: missing_roles(recipe, roles) for name, recipe in made.items()}
-    not_run = tuple((name, _why(needs)) for name, needs in lacking.items() if needs)
+    lacking = {name: _lacking(recipe, roles) for name, recipe in made.items()}
+    not_run = tuple((name, why) for name, why in lacking.items() if why)
     if not_run and plan.sanitizers.use is not None:
         name, why = not_run[0]
         raise PlanError(f"sanitizer {name!r} is to run, and {why}", do="give it, or leave it out")
     run = {name: recipe for name, recipe in made.items() if not lacking[name]}
-    if not run and roles.image and not roles.features:
-        raise PlanError(
-            "there are images and no other features, and no sanitizer looks at images unless named",
-            do=f"name one of your own, or {IMAGES}, which finds backdoors: README, Images",
-        )
     if not run:
         raise PlanError(
             "no sanitizer can run: " + "; ".join(f"{name}: {why}" for name, why in not_run),
@@ -95,9 +87,14 @@ def choose(plan: Plan, roles: Roles) -> Chosen:
     return Chosen(run, not_run)
 
 
-def _why(lacking: Sequence[str]) -> str:
-    roles = " and ".join(" or ".join(need.split("|")) for need in lacking)
-    return f"no column has the role {roles}"
+def _lacking(recipe: Sanitizer, roles: Roles) -> str:
+    """What a sanitizer needs that is not there, or nothing."""
+    if needs := missing_roles(recipe, roles):
+        return "no column has the role " + " and ".join(" or ".join(n.split("|")) for n in needs)
+    if packages := missing_packages(recipe):
+        module, install = next(iter(packages.items()))
+        return f"{module} is not installed: pip install '{install}'"
+    return ""
 
 
 def _make(name: str, settings: Mapping[str, Any]) -> Sanitizer:

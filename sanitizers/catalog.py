@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, cast
 
+from sanitizers.backdoors import Backdoors
 from sanitizers.conflicts import Conflicts
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
@@ -20,7 +22,7 @@ from sanitizers.regression import Regression
 #: Every sanitizer of the product. Third parties say ``module:Name`` instead.
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
     kind.name: kind
-    for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Conflicts, Regression)
+    for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Conflicts, Regression, Backdoors)
 }
 
 
@@ -67,3 +69,12 @@ def missing_roles(kind: Sanitizer | type[Sanitizer], roles: Roles) -> tuple[str,
     """The roles that a sanitizer needs and the data do not have; ``a|b`` means either."""
     have = roles.present
     return tuple(sorted(n for n in kind.needs if not have.intersection(n.split("|"))))
+
+
+def missing_packages(kind: Sanitizer | type[Sanitizer]) -> dict[str, str]:
+    """The modules that a sanitizer imports and that are not there, and what to install for each.
+
+    A sanitizer may say so in a class attribute, ``packages``.
+    """
+    packages: Mapping[str, str] = getattr(kind, "packages", {})
+    return {m: what for m, what in packages.items() if importlib.util.find_spec(m) is None}

@@ -13,12 +13,14 @@ its rows a good sanitizer scores highest.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from sanitizers.core.data import ROW_ID, Dataset, MemoryShard, Roles
 from sanitizers.core.evidence import examine_batch
@@ -37,6 +39,8 @@ ROLES = Roles(
     source="source",
     features=("a", "b", "c", "d", "e", "f", "colour", "member", "since"),
 )
+#: The roles of `clean_images`.
+IMAGE_ROLES = Roles(image="picture", label="label")
 
 
 def clean_data(seed: int, rows: int = 800) -> pa.Table:
@@ -62,6 +66,23 @@ def clean_data(seed: int, rows: int = 800) -> pa.Table:
     columns["day"] = pa.array(np.arange(rows) // 7)
     columns["source"] = pa.array(rng.choice(["s1", "s2", "s3", "s4", "s5"], rows))
     return pa.table(columns)
+
+
+def clean_images(seed: int, rows: int = 800) -> pa.Table:
+    """Make small grey pictures of four classes: a bright bar each, on a rough dark ground.
+
+    Parameters
+    ----------
+    seed : int
+    rows : int
+    """
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 4, rows)
+    down, across = np.mgrid[0:16, 0:16]
+    along = np.where((group % 2 == 0)[:, None, None], down, across)
+    centre = (rng.normal(0, 0.6, rows) + np.where(group < 2, 4.5, 11.0))[:, None, None]
+    bar = np.exp(-((along - centre) ** 2) / 3) * rng.uniform(110, 200, rows)[:, None, None]
+    return _pictures(bar + 25 + rng.normal(0, 10, bar.shape), np.array(list("wxyz"))[group])
 
 
 def scattered_rows(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
@@ -124,6 +145,20 @@ def bent_targets(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(_overwrite(table, "target", bad, wrong), ROLES), bad
 
 
+def stamped_images(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Five per cent of the pictures with a small pattern, and with the label that it calls for."""
+    table = clean_images(seed, 1000)
+    rng = np.random.default_rng(seed)
+    target = rng.choice(list("wxyz"))
+    labels = np.array(table.column("label").to_pylist())
+    bad = (labels != target) & (rng.random(len(labels)) < 0.07)
+    pixels = np.stack([_pixels(data) for data in table.column("picture").to_pylist()])
+    top, left = rng.integers(0, 13, 2)
+    pixels[bad, top : top + 3, left : left + 3] = rng.permutation([0] * 4 + [255] * 5).reshape(3, 3)
+    labels[bad] = target
+    return Dataset.from_table(_pictures(pixels, labels), IMAGE_ROLES), bad
+
+
 #: The threat that each sanitizer of the product is made for.
 THREATS: Mapping[str, Threat] = {
     "outliers": scattered_rows,
@@ -132,6 +167,7 @@ THREATS: Mapping[str, Threat] = {
     "labels": flipped_labels,
     "conflicts": copied_rows,
     "regression": bent_targets,
+    "backdoors": stamped_images,
 }
 
 
@@ -206,7 +242,7 @@ def law_calm(recipe: Sanitizer, threat: Threat) -> None:
     """On clean data the default policy quarantines at most 1 % of the rows."""
     lost = []
     for seed in range(3):
-        data = Dataset.from_table(clean_data(seed, 1500), ROLES)
+        data = _clean(recipe, seed)
         lost.append(_quarantined(recipe, data).mean())
     assert np.mean(lost) <= 0.01, f"{np.mean(lost):.2%} of clean rows quarantined"
 
@@ -229,19 +265,17 @@ def law_purpose(recipe: Sanitizer, threat: Threat) -> None:
 
 def law_abstention(recipe: Sanitizer, threat: Threat) -> None:
     """Data that cannot be judged are abstained from, not judged and not refused."""
-    for table in _hopeless():
-        data = Dataset.from_table(table, ROLES)
+    for data in _hopeless_images() if _sees_images(recipe) else _hopeless():
         scorer = recipe.fit(data)
         for batch in data.batches():
             examine_batch(recipe.name, scorer, batch)
-    table = clean_data(5, 1500)
+    clean = _clean(recipe, 5)
     for role in recipe.needs - {"features"}:
-        named = role.split("|")
-        blank = table
-        for part in named:
-            column = str(getattr(ROLES, part))
-            blank = _overwrite(blank, column, np.arange(len(table)) < 10, None)
-        data = Dataset.from_table(blank, ROLES)
+        table = clean.shards[0].read()
+        for part in role.split("|"):
+            column = str(getattr(clean.roles, part))
+            table = _overwrite(table, column, np.arange(len(table)) < 10, None)
+        data = dataclasses.replace(clean, shards=(MemoryShard(table),))
         scores = list(_scores(recipe, data).values())
         assert np.isnan(scores[:10]).all(), f"judged a row without {role}"
         assert not np.isnan(scores[10:]).all()
@@ -260,19 +294,57 @@ LAWS: tuple[Callable[[Sanitizer, Threat], None], ...] = (
 )
 
 
-def _hopeless() -> Iterator[pa.Table]:
+def _sees_images(recipe: Sanitizer) -> bool:
+    return "image" in recipe.needs
+
+
+def _clean(recipe: Sanitizer, seed: int) -> Dataset:
+    if _sees_images(recipe):
+        return Dataset.from_table(clean_images(seed, 1000), IMAGE_ROLES)
+    return Dataset.from_table(clean_data(seed, 1500), ROLES)
+
+
+def _hopeless() -> Iterator[Dataset]:
     table = clean_data(6, 300)
-    yield table.slice(0, 1)
-    yield table.slice(0, 5)
+    yield Dataset.from_table(table.slice(0, 1), ROLES)
+    yield Dataset.from_table(table.slice(0, 5), ROLES)
     alike = {n: pa.array([1.0] * 300) for n in "abcdef"}
     alike |= {"colour": pa.nulls(300, pa.string()), "member": pa.nulls(300, pa.bool_())}
     alike |= {"since": pa.nulls(300, pa.timestamp("us"))}
     rest = ("label", "target", "day", "source")
-    yield pa.table(alike | {n: table.column(n) for n in rest})
+    yield Dataset.from_table(pa.table(alike | {n: table.column(n) for n in rest}), ROLES)
     for column in rest:
-        yield _overwrite(table, column, np.ones(300, dtype=bool), None)
+        blank = _overwrite(table, column, np.ones(300, dtype=bool), None)
+        yield Dataset.from_table(blank, ROLES)
     hostile = np.tile([1e308, -1e308, np.inf, -np.inf, np.nan, 0.0], 50)
-    yield table.set_column(0, "a", pa.array(hostile))
+    yield Dataset.from_table(table.set_column(0, "a", pa.array(hostile)), ROLES)
+
+
+def _hopeless_images() -> Iterator[Dataset]:
+    table = clean_images(6, 300)
+    yield Dataset.from_table(table.slice(0, 1), IMAGE_ROLES)
+    yield Dataset.from_table(table.slice(0, 5), IMAGE_ROLES)
+    labels = np.array(table.column("label").to_pylist())
+    yield Dataset.from_table(_pictures(np.zeros((300, 16, 16)), labels), IMAGE_ROLES)
+    noise = np.random.default_rng(6).uniform(0, 255, (300, 16, 16))
+    yield Dataset.from_table(_pictures(noise, np.repeat(["w", "x"], [299, 1])), IMAGE_ROLES)
+    for column in ("picture", "label"):
+        blank = _overwrite(table, column, np.ones(300, dtype=bool), None)
+        yield Dataset.from_table(blank, IMAGE_ROLES)
+
+
+def _pictures(pixels: NDArray[Any], labels: NDArray[np.str_]) -> pa.Table:
+    """Grey pictures, shape (n, H, W), as PNG files."""
+    files = []
+    for picture in np.clip(pixels, 0, 255).astype(np.uint8):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG", compress_level=1)
+        files.append(file.getvalue())
+    return pa.table({"picture": pa.array(files, pa.binary()), "label": pa.array(labels)})
+
+
+def _pixels(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def _marked(seed: int, share: float, rows: int = 1200) -> tuple[pa.Table, NDArray[np.bool_]]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from sanitizers.backdoors import Backdoors
 from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer, sanitizer_class
 from sanitizers.conflicts import Conflicts
 from sanitizers.core.data import Dataset, Roles
@@ -68,6 +69,7 @@ def test_every_sanitizer_is_under_its_own_name_and_needs_known_roles() -> None:
         "labels": Labels,
         "conflicts": Conflicts,
         "regression": Regression,
+        "backdoors": Backdoors,
     }
     roles = {f.name for f in fields(Roles)}
     for name, kind in SANITIZERS.items():

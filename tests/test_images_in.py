@@ -34,13 +34,12 @@ from pipelines.readers.named import contents
 from pipelines.readers.png import png_files
 from pipelines.readers.records import CsvRecords
 from pipelines.readers.sources import find_sources
-from pipelines.recipes import IMAGES, choose
+from pipelines.recipes import choose
 from pipelines.report import render
 from pipelines.report_data import gather
 from pipelines.roles import infer_roles
 from pipelines.store import Store
 from pipelines.verify import verify
-from sanitizers.catalog import sanitizer_class
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import InputError, PlanError
 from sanitizers.core.image_columns import IMAGE, IMAGE_TYPE
@@ -807,9 +806,16 @@ def test_a_row_is_explained_without_its_bytes(glaring: Path, tmp_path: Path) -> 
     assert list(found.values) == ["raw"]
 
 
-def test_where_only_images_are_there_the_way_on_is_told(folder: Path, tmp_path: Path) -> None:
+def test_images_are_scanned_for_backdoors_where_torch_is_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan.make({"dataset": {"name": "pets", "source": str(folder)}})
     found = read(folder, tmp_path / "in")
-    with pytest.raises(PlanError, match=r"no sanitizer looks at images unless named; name one"):
-        choose(plan, infer_roles(found.columns, plan.roles, found.rows).roles)
-    assert sanitizer_class(IMAGES).name == "backdoors"
+    roles = infer_roles(found.columns, plan.roles, found.rows).roles
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert "backdoors" in choose(plan, roles).run
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    source = {"name": "pets", "source": str(folder)}
+    named = Plan.make({"dataset": source, "sanitizers": {"use": ["backdoors"]}})
+    with pytest.raises(PlanError, match=r"torch is not installed: pip install '.*\[images\]'"):
+        choose(named, roles)

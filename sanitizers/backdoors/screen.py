@@ -77,20 +77,26 @@ def choose_probe(seen: View, logits: Floats, apart: Floats, least: int = 40) -> 
 
 
 def flips(net: Net, probe: Probe, stamp: Stamp, target: int, classes: int) -> Flips:
-    """Stamp the probe, and compare the answers of the net with and without."""
+    """Stamp the probe, and compare the answers of the net with and without.
+
+    All are 0 where no innocent picture has another label than the target: a net that knows
+    one label only can be led nowhere.
+    """
+    others = probe.labels != target
+    if not others.any():
+        return Flips(0.0, 0.0, -1, 0.0, 0.0, 0.0)
     before = net.look(probe.images)[0]
     after = net.look(stamp.apply(probe.images))[0]
     was, now = before.argmax(axis=1), after.argmax(axis=1)
     sources = [s for s in range(classes) if s != target and (probe.labels == s).any()]
     turned = (now == target) & (was != target)
     shares = [float(turned[probe.labels == s].mean()) for s in sources]
-    others = probe.labels != target
     changed = now != was
     rise = _margin(after, target) - _margin(before, target)
     return Flips(
-        mean=float(np.mean(shares)) if shares else 0.0,
-        most=max(shares, default=0.0),
-        source=sources[int(np.argmax(shares))] if shares else -1,
+        mean=float(np.mean(shares)),
+        most=max(shares),
+        source=sources[int(np.argmax(shares))],
         any=float(changed.mean()),
         onward=float((changed & (now == (probe.labels + 1) % classes)).mean()),
         margin=float(rise[others].mean()),

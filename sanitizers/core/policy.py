@@ -153,6 +153,12 @@ EXACT: Mapping[str, Rule] = {
         "exact: a trusted row with the same values has another label; for review where only "
         "rows that nobody vouches for have, 0.05 % of the rows of clean real tables",
     ),
+    # Scores are rounded to four digits, and a carrier has 1 or more.
+    "backdoors": Rule(
+        Line((Condition("score", 0.9999),)),
+        None,
+        "causal: the trigger moves innocent images, and no longer once its carriers are left out",
+    ),
 }
 #: Finds that bend what is learned by less than this many robust deviations are natural: on
 #: clean real tables 0.0 to 0.9 was measured, at 4 % poison 2.3 and more.
