@@ -17,11 +17,14 @@ from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder, is_number
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
 from sanitizers.core.image_columns import IMAGE, PIXELS, decoded, forms, present, with_pixels
 from sanitizers.core.images import ImageShape, common_shape, resized
+from sanitizers.core.vectors import check_vectors
 
 #: The column that names a row, in every file that the product writes.
 ROW_ID = "row_id"
 #: The salted 64-bit hash of ``row_id``; in the store only, never published.
 ROW_KEY = "__row_key"
+#: The embeddings that were made of the images; in the store only, never published.
+EMBEDDING = "__embedding"
 #: Rows that the encoder is fitted on, at most.
 ENCODER_ROWS = 50_000
 #: Trusted rows that are used, at most; more buy nothing measurable.
@@ -40,7 +43,8 @@ class Roles:
         The name of one column each. ``trusted`` is a boolean column: true where a
         person vouches for the row.
     features : tuple of str
-        The columns that models learn from.
+        The columns that models learn from. They learn from the ``embedding`` too, a column
+        of vectors, so that an embedding alone makes features.
     """
 
     id: str | None = None
@@ -58,8 +62,15 @@ class Roles:
 
     @property
     def present(self) -> frozenset[str]:
-        """The names of the roles that have a column."""
-        return frozenset(f.name for f in fields(self) if getattr(self, f.name))
+        """The names of the roles that have a column; ``features`` where there is an embedding."""
+        have = frozenset(f.name for f in fields(self) if getattr(self, f.name))
+        return have | {"features"} if "embedding" in have else have
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The columns that `Batch.X` is made of: the features, and the embedding."""
+        embedding = (self.embedding,) if self.embedding else ()
+        return tuple(dict.fromkeys((*self.features, *embedding)))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -193,8 +204,15 @@ class Batch:
 
     @cached_property
     def X(self) -> NDArray[np.float32]:
-        """The encoded features, finite, shape (n, d)."""
+        """The encoded features and the components of the embedding, finite, shape (n, d)."""
         return self.encoder.transform(self.table)
+
+    @cached_property
+    def blank(self) -> NDArray[np.bool_]:
+        """Which rows have nothing to learn from but an embedding, and that is missing, (n,)."""
+        if self.roles.embedding is None or self.roles.features:
+            return np.zeros(len(self), dtype=bool)
+        return np.asarray(self.table.column(self.roles.embedding).is_null().to_numpy(), dtype=bool)
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -246,8 +264,11 @@ class Batch:
         return as_numbers(column)
 
     def farthest_columns(self) -> list[str | None]:
-        """For every row the feature that lies furthest from its centre, length n."""
-        names = self.encoder.names
+        """For every row the feature that lies furthest from its centre, length n.
+
+        None where it is an embedding of ours, which no column of the data holds.
+        """
+        names = [None if name == EMBEDDING else name for name in self.encoder.names]
         if not names:
             return [None] * len(self)
         return list(np.asarray(names, dtype=object)[np.abs(self.X).argmax(axis=1)])
@@ -318,7 +339,9 @@ class Dataset:
         if self.roles.image is not None:
             return self.without_images.encoder
         rows = self._sample_table(ENCODER_ROWS, "encoder")
-        return fit_encoder(rows, self.roles.features)
+        if self.roles.embedding is not None:
+            check_vectors(self.roles.embedding, rows.column(self.roles.embedding))
+        return fit_encoder(rows, self.roles.learned)
 
     @cached_property
     def image_shape(self) -> ImageShape | None:

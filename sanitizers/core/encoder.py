@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sanitizers.core.vectors import VectorColumn, fit_vectors, is_vector
+
 #: Categories of one column that get a number of their own; the rest share one.
 MAX_CATEGORIES = 20
 #: A category with a smaller share of the rows joins the rest.
@@ -42,18 +44,22 @@ class CategoryColumn:
     scale: float
 
 
+#: How one column is encoded.
+Column = NumberColumn | CategoryColumn | VectorColumn
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A fitted encoding of feature columns; plain numbers and names, nothing learned as code.
 
     Parameters
     ----------
-    columns : tuple of NumberColumn or CategoryColumn
+    columns : tuple of NumberColumn, CategoryColumn or VectorColumn
     skipped : tuple of (str, str)
         Columns that carry nothing, each with the reason.
     """
 
-    columns: tuple[NumberColumn | CategoryColumn, ...]
+    columns: tuple[Column, ...]
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -89,15 +95,15 @@ def fit_encoder(table: pa.Table, features: Sequence[str]) -> Encoder:
     Numbers are centred on the median and divided by the standard deviation of the
     rows within the 0.1 % tails, so that one absurd value cannot flatten a column.
     Missing numbers become the median, with an indicator column beside them;
-    missing categories are a category. Columns without a value, or with one value
-    only, are skipped.
+    missing categories are a category. Vectors become their principal components, see
+    `sanitizers.core.vectors`. Columns without a value, or with one value only, are skipped.
 
     Parameters
     ----------
     table : pyarrow.Table
     features : sequence of str
     """
-    columns: list[NumberColumn | CategoryColumn] = []
+    columns: list[Column] = []
     skipped: list[tuple[str, str]] = []
     for name in features:
         fitted = _fit_column(name, table.column(name))
@@ -128,17 +134,21 @@ def is_category(kind: pa.DataType) -> bool:
     )
 
 
-def _width(column: NumberColumn | CategoryColumn) -> int:
+def _width(column: Column) -> int:
+    if isinstance(column, VectorColumn):
+        return column.width
     if isinstance(column, NumberColumn):
         return 2 if column.indicator else 1
     return len(column.categories) + 1
 
 
-def _fit_column(name: str, column: pa.ChunkedArray) -> NumberColumn | CategoryColumn | str:
+def _fit_column(name: str, column: pa.ChunkedArray) -> Column | str:
     if is_number(column.type):
         return _fit_numbers(name, as_numbers(column))
     if is_category(column.type):
         return _fit_categories(name, column)
+    if is_vector(column.type):
+        return fit_vectors(name, column)
     if pa.types.is_null(column.type):
         return "every value is missing"
     return f"values of type {column.type} are not encoded"
@@ -183,9 +193,10 @@ def _fit_categories(name: str, column: pa.ChunkedArray) -> CategoryColumn | str:
     return CategoryColumn(name, frequent, float(np.sqrt(0.5)))
 
 
-def _encode(
-    column: NumberColumn | CategoryColumn, values: pa.ChunkedArray, out: NDArray[np.float32]
-) -> None:
+def _encode(column: Column, values: pa.ChunkedArray, out: NDArray[np.float32]) -> None:
+    if isinstance(column, VectorColumn):
+        out[:] = _compressed(column.encode(values))
+        return
     if isinstance(column, NumberColumn):
         numbers = as_numbers(values)
         known = np.isfinite(numbers)
