@@ -239,6 +239,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     roles.add_argument(
         "--trusted", metavar="DATA|COLUMN", help="rows that you vouch for: a file, or true/false"
     )
+    roles.add_argument(
+        "--triggers",
+        metavar="RELEASE|off",
+        help="look for the backdoor triggers of this release too, besides those of earlier ones "
+        "of the dataset; off: for none of either",
+    )
     policy = parser.add_argument_group("policy")
     policy.add_argument(
         "--clean-loss", type=float, metavar="SHARE", help="clean rows that may be lost (0.01)"

@@ -37,12 +37,14 @@ def version() -> int:
 def run(said: Namespace) -> int:
     """Sanitize a dataset."""
     from pipelines.job import Job
+    from pipelines.known import given_triggers
     from pipelines.recipes import recipes
     from pipelines.summary import nothing_to_do, summarise
 
     started = time.monotonic()
     plan = plan_of(said)
     recipes(plan)
+    given_triggers(plan.dataset.triggers)
     console = StderrConsole()
     console.quiet = said.quiet
     job = Job(plan, Store.open(plan.store, _salt(said.salt)))
@@ -59,6 +61,7 @@ def run(said: Namespace) -> int:
 
 def check(said: Namespace) -> int:
     """Say what is wrong with a plan, before any data is read."""
+    from pipelines.known import given_triggers
     from pipelines.readers.sources import find_sources
     from pipelines.recipes import recipes
 
@@ -67,6 +70,7 @@ def check(said: Namespace) -> int:
     files = len(find_sources(plan.dataset.source))
     if plan.dataset.trusted:
         find_sources(plan.dataset.trusted)
+    given_triggers(plan.dataset.triggers)
     answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
     return 0
 
@@ -153,7 +157,7 @@ def plan_of(said: Namespace) -> Plan:
         If a word or the plan file is wrong.
     """
     over = {
-        "dataset": _said(said, "name", "store"),
+        "dataset": _said(said, "name", "store", "triggers"),
         "roles": _said(said, *_ROLES) | _lists(said, "features", "ignore"),
         "policy": _said(said, "clean_loss", "budget") | _lists(said, "fail_on"),
         "sanitizers": _lists(said, "use"),

@@ -73,11 +73,24 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    return json_object(data, path)
+
+
+def json_object(data: bytes, path: Path) -> dict[str, Any]:
+    """Read the bytes of a file as a JSON object.
+
+    Raises
+    ------
+    IntegrityError
+        If they are none.
+    """
+    try:
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.disk import make_folder, write_table
-from pipelines.examined import Examined, evidence_file, read_file, trusted_file
+from pipelines.examined import Examined, evidence_file, kept_folder, read_file, trusted_file
 from pipelines.ingest import Ingested
+from pipelines.keepsakes import write_keepsake
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
@@ -25,14 +26,20 @@ from sanitizers.core.calibration import ConformalNull
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, PlanError, SanitizeError
 from sanitizers.core.evidence import examine_batch
-from sanitizers.core.sanitizer import Influential, Sanitizer, Scorer, Witness
+from sanitizers.core.keepsake import Keepsake
+from sanitizers.core.sanitizer import Influential, Keeping, Recalling, Sanitizer, Scorer, Witness
 
 #: Counts up when evidence files change their meaning.
-EVIDENCE_FORMAT = 3
+EVIDENCE_FORMAT = 4
 
 
 def evidence_key(
-    recipe: Sanitizer, ingested: Ingested, roles: Roles, salt: bytes, trusted: Ingested | None
+    recipe: Sanitizer,
+    ingested: Ingested,
+    roles: Roles,
+    salt: bytes,
+    trusted: Ingested | None,
+    known: Sequence[Keepsake] = (),
 ) -> str:
     """Name the evidence of a sanitizer by all that decides it.
 
@@ -44,7 +51,10 @@ def evidence_key(
     roles : Roles
     salt : bytes
     trusted : Ingested or None
+    known : sequence of Keepsake
+        What earlier fits have left; decides only where the sanitizer applies it.
     """
+    applied = known if isinstance(recipe, Recalling) else ()
     return key_of(
         "evidence",
         EVIDENCE_FORMAT,
@@ -54,6 +64,7 @@ def evidence_key(
         asdict(roles),
         salt_digest(salt),
         [shard.sha256 for shard in trusted.shards] if trusted else None,
+        [[kept.digest, kept.origin] for kept in applied],
     )
 
 
@@ -76,7 +87,12 @@ def settings_of(recipe: Witness) -> dict[str, Any]:
 
 
 def examine(
-    recipe: Sanitizer, dataset: Dataset, folder: Path, *, progress: Progress = SILENT
+    recipe: Sanitizer,
+    dataset: Dataset,
+    folder: Path,
+    known: Sequence[Keepsake] = (),
+    *,
+    progress: Progress = SILENT,
 ) -> Examined:
     """Fit a sanitizer on a dataset and score every row, and the trusted rows besides.
 
@@ -90,6 +106,8 @@ def examine(
     dataset : Dataset
     folder : Path
         Named by `evidence_key`.
+    known : sequence of Keepsake
+        What earlier fits have left, for a sanitizer that applies it.
     progress : Progress
 
     Raises
@@ -105,12 +123,13 @@ def examine(
     started = time.monotonic()
     with progress.stage(f"examine: {recipe.name}", dataset.rows, len(files)) as stage:
         with _guarded(recipe.name, "fitting"):
-            scorer = recipe.fit(dataset)
+            scorer = _fit(recipe, dataset, known)
         abstained = 0
         for file, batch in zip(files, dataset.batches(), strict=True):
             abstained += _score(recipe.name, scorer, batch, file).column("score").null_count
             stage.advance(len(batch))
         trusted, conformal = _score_trusted(recipe.name, scorer, dataset, folder)
+        kept = _keep(scorer, folder)
     return Examined(
         recipe.name,
         folder,
@@ -121,7 +140,24 @@ def examine(
         scorer.influence if isinstance(scorer, Influential) else None,
         trusted,
         conformal,
+        kept=kept,
     ).write(settings_of(recipe))
+
+
+def _fit(recipe: Sanitizer, dataset: Dataset, known: Sequence[Keepsake]) -> Scorer:
+    if known and isinstance(recipe, Recalling):
+        return recipe.fit_knowing(dataset, known)
+    return recipe.fit(dataset)
+
+
+def _keep(scorer: Scorer, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Write what a scorer leaves behind; name it by digest and origin, each once."""
+    kept = scorer.keepsakes if isinstance(scorer, Keeping) else ()
+    if kept:
+        make_folder(kept_folder(folder))
+    for one in kept:
+        write_keepsake(kept_folder(folder), one)
+    return tuple({one.digest: one.origin for one in kept}.items())
 
 
 def _score(name: str, scorer: Scorer, batch: Batch, path: Path) -> pa.Table:

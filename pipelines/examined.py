@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.disk import read_json, write_json
+from pipelines.keepsakes import files_of, read_keepsake
 from pipelines.shards import shard_name
 from sanitizers.core.errors import IntegrityError
 from sanitizers.core.evidence import SCHEMA
+from sanitizers.core.keepsake import Keepsake
 
 #: Written last: what lies beside it is whole.
 MARKER = "evidence.json"
@@ -42,6 +44,8 @@ class Examined:
         Whether its p-values are conformal on just these scores of the trusted rows.
     terms : tuple of str
         Sanitizers whose evidence this was made from; empty where it comes from the rows.
+    kept : tuple of (str, str)
+        The digest and the origin of every keepsake; they lie in `kept_folder`.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Examined:
     trusted: int = 0
     conformal: bool = False
     terms: tuple[str, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def finished(cls, folder: Path, shards: int) -> Examined | None:
@@ -63,6 +68,7 @@ class Examined:
         found = cls.load(folder)
         files = [evidence_file(folder, number) for number in range(shards)]
         files += [trusted_file(folder)] if found.trusted else []
+        files += [kept_folder(folder) / name for d, _ in found.kept for name in files_of(d)]
         return found if all(file.is_file() for file in files) else None
 
     @classmethod
@@ -87,6 +93,7 @@ class Examined:
                 int(value["trusted"]),
                 bool(value["conformal"]),
                 tuple(str(name) for name in value["terms"]),
+                tuple((str(digest), str(origin)) for digest, origin in value["kept"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{folder / MARKER} is malformed: {error!r}") from None
@@ -104,6 +111,7 @@ class Examined:
             "trusted": self.trusted,
             "conformal": self.conformal,
             "terms": list(self.terms),
+            "kept": [list(pair) for pair in self.kept],
         }
         write_json(self.folder / MARKER, value)
         return self
@@ -117,6 +125,23 @@ def evidence_file(folder: Path, shard: int) -> Path:
 def trusted_file(folder: Path) -> Path:
     """Where the evidence of the trusted rows lies in a folder of evidence."""
     return folder / shard_name(0, "trusted")
+
+
+def kept_folder(folder: Path) -> Path:
+    """Where the keepsakes of a fit lie in a folder of evidence."""
+    return folder / "kept"
+
+
+def read_kept(folder: Path) -> tuple[Keepsake, ...]:
+    """Read the keepsakes that a fit has left in a folder of finished evidence.
+
+    Raises
+    ------
+    IntegrityError
+        If any of them is not as it was written.
+    """
+    listed = Examined.load(folder).kept
+    return tuple(read_keepsake(kept_folder(folder), digest, origin) for digest, origin in listed)
 
 
 def read_trusted(folder: Path) -> pa.Table:

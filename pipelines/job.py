@@ -19,9 +19,12 @@ from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.examine import evidence_key
 from pipelines.ingest import MARKER, Ingested
+from pipelines.known import known_triggers
 from pipelines.manifest import REPORT, tool
 from pipelines.outcome import Outcome
 from pipelines.plan import Plan
+from pipelines.plan_parts import OFF
+from pipelines.planted import planted
 from pipelines.publish import find_release
 from pipelines.readers.named import NamedImages
 from pipelines.readers.sources import digest_sources, find_sources, names_of
@@ -31,10 +34,12 @@ from pipelines.roles import InferredRoles, infer_roles
 from pipelines.store import Store, key_of
 from sanitizers.core.consensus import CONSENSUS, Consensus, check_trusted
 from sanitizers.core.data import Dataset, Roles
+from sanitizers.core.errors import PlanError
+from sanitizers.core.keepsake import Keepsake
 from sanitizers.core.policy import SUM
 from sanitizers.core.promise import Promise, promise
-from sanitizers.core.sanitizer import Witness
-from sanitizers.risks import CROWDING, RISKS, Finding, in_order
+from sanitizers.core.sanitizer import Recalling, Witness
+from sanitizers.risks import CROWDING, PLANTED, RISKS, Finding, in_order
 
 
 @dataclass(frozen=True)
@@ -152,11 +157,24 @@ class Work:
         return self.data.dataset(self.roles, self.job.store.salt, self.trusted)
 
     @cached_property
+    def known(self) -> tuple[Keepsake, ...]:
+        """The triggers that earlier releases have confirmed, where a sanitizer applies them."""
+        given = self.job.plan.dataset.triggers
+        if any(isinstance(recipe, Recalling) for recipe in self.chosen.run.values()):
+            return known_triggers(self.job.store, self.job.name, self.data.digest, given)
+        if given not in (None, OFF):
+            raise PlanError(
+                f"triggers are given in {given}, and no sanitizer that runs looks for any",
+                do="leave them out, or name 'backdoors' in [sanitizers] use",
+            )
+        return ()
+
+    @cached_property
     def evidence_keys(self) -> dict[str, str]:
         """For each sanitizer the key of its evidence; and that of their sum, if it is to judge."""
         salt = self.job.store.salt
         keys = {
-            name: evidence_key(recipe, self.data, self.roles, salt, self.trusted)
+            name: evidence_key(recipe, self.data, self.roles, salt, self.trusted, self.known)
             for name, recipe in self.chosen.run.items()
         }
         if self.job.plan.policy.consensus != SUM:
@@ -207,8 +225,20 @@ class Work:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """All that was found of columns, batches, times and sources, the gravest first."""
-        return in_order([*self.looked.findings, *self.alarms.findings], RISKS)
+        """All that was found of columns, batches, groups, times and sources, the gravest first."""
+        told = [*self.looked.findings, *self.alarms.findings, *self.planted]
+        return in_order(told, RISKS)
+
+    @property
+    def suspects(self) -> bool:
+        """Whether a sanitizer runs that tells of groups which look planted, and it may."""
+        able = any(isinstance(recipe, Recalling) for recipe in self.chosen.run.values())
+        return able and PLANTED in self.job.plan.risk_settings().use
+
+    @cached_property
+    def planted(self) -> tuple[Finding, ...]:
+        """The groups of rows that look planted, without proof."""
+        return planted(self.evidence[name] for name in self.chosen.run) if self.suspects else ()
 
     @cached_property
     def plan(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ValidationError
 
 from pipelines.plan_parts import (
+    OFF,
     DatasetPart,
     Part,
     PolicyPart,
@@ -82,8 +83,8 @@ class Plan(Part):
         dataset = raw.get("dataset")
         if isinstance(dataset, dict):
             dataset.setdefault("name", name_from(path.name))
-            for key in ("source", "trusted", "store"):
-                if isinstance(dataset.get(key), str):
+            for key in ("source", "trusted", "store", "triggers"):
+                if isinstance(dataset.get(key), str) and dataset[key] != OFF:
                     dataset[key] = beside(path.parent, dataset[key])
         for table, values in (over or {}).items():
             if isinstance(raw.setdefault(table, {}), dict):

@@ -11,6 +11,9 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+#: What a plan says where it wants none of what there is by default.
+OFF = "off"
+
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
 
@@ -34,12 +37,16 @@ class DatasetPart(Part):
         A file of rows that a person vouches for.
     store : str, optional
         The folder under which evidence and releases lie.
+    triggers : str, optional
+        A release, or its folder of triggers, whose triggers are looked for too, besides
+        those that earlier releases of the dataset have confirmed. ``off`` looks for none.
     """
 
     name: Text
     source: Text
     trusted: Text | None = None
     store: Text | None = None
+    triggers: Text | None = None
 
 
 class RolesPart(Part):
@@ -115,7 +122,7 @@ class PolicyPart(Part):
 
 
 def _off(value: object) -> object:
-    return () if value == "off" else _as_tuple(value)
+    return () if value == OFF else _as_tuple(value)
 
 
 class RisksPart(Part):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pipelines.decide import Decision
 from pipelines.disk import make_folder, remove, sync_folder, write_bytes, writing
+from pipelines.examined import MARKER, read_kept
 from pipelines.ingest import Ingested
+from pipelines.known import TRIGGERS, given_triggers, write_triggers
 from pipelines.manifest import (
     MANIFEST,
     REPORT,
@@ -27,9 +29,10 @@ from pipelines.names import version_of
 from pipelines.progress import SILENT, Progress
 from pipelines.row_ids import changed, difference
 from pipelines.shards import ParquetShard
-from pipelines.split import SPLITS, copy_file, split_shard, split_unreadable
+from pipelines.split import SPLITS, copy_file, digest_of, split_shard, split_unreadable
 from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, SanitizeError
+from sanitizers.core.keepsake import TRIGGER
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
 FIRST_VERSION = "1.0.0"
@@ -109,6 +112,7 @@ def publish(
             files = _write_rows(staging, store, run, ingested, progress)
             version = _next_version(store, run, ingested, staging)
             created = datetime.now(UTC).isoformat(timespec="seconds")
+            files += _write_triggers(staging, store, run, version)
             files.append(copy_file(report(version, created), staging, REPORT))
             manifest = _manifest(store, run, ingested, decision, files, version, created)
             write_bytes(staging / MANIFEST, manifest.dump())
@@ -157,6 +161,22 @@ def _write_rows(
     if unreadable is not None:
         files.append(split_unreadable(unreadable, ingested.unreadable, staging))
     return files
+
+
+def _write_triggers(staging: Path, store: Store, run: Run, version: str) -> list[FileEntry]:
+    """Write the triggers that were applied and confirmed, for the runs to come."""
+    folders = [store.evidence(run.dataset, key) for key in run.evidence.values()]
+    done = [folder for folder in folders if (folder / MARKER).is_file()]
+    kept = [one for folder in done for one in read_kept(folder) if one.kind == TRIGGER]
+    if not kept:
+        return []
+    origin = f"release {version} of {run.dataset}"
+    folder = staging / TRIGGERS
+    names = write_triggers(folder, kept, origin)
+    # Read back as a later run will.
+    given_triggers(str(folder))
+    paths = [(f"{TRIGGERS}/{name}", folder / name) for name in names]
+    return [FileEntry(name, p.stat().st_size, digest_of(p), None) for name, p in paths]
 
 
 def _manifest(
@@ -252,8 +272,10 @@ def _values_changed(old: Sequence[Path], new: Sequence[Path], spill: Path) -> bo
 def _appear(staging: Path, release: Path, manifest: Manifest) -> Published:
     """Rename the finished release into place: the one moment in which it appears."""
     with writing(release):
-        for folder in (*(staging / name for name in SPLITS.values()), staging):
-            sync_folder(folder)
+        folders = (*SPLITS.values(), TRIGGERS)
+        for folder in (*(staging / name for name in folders), staging):
+            if folder.is_dir():
+                sync_folder(folder)
         os.rename(staging, release)
         sync_folder(release.parent)
     return Published(release, manifest)

@@ -24,6 +24,7 @@ from pipelines.risks import Looked, look
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.errors import InputError
 from sanitizers.core.sanitizer import Witness
+from sanitizers.risks import PLANTED
 
 
 def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
@@ -58,7 +59,7 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
 def examine_with(work: Work, name: str, progress: Progress) -> Examined:
     """Let one sanitizer score every row."""
     recipe = work.chosen.run[name]
-    return examine(recipe, work.dataset, work.evidence[name], progress=progress)
+    return examine(recipe, work.dataset, work.evidence[name], work.known, progress=progress)
 
 
 def look_for_risks(work: Work, progress: Progress) -> Looked:
@@ -161,10 +162,15 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
-        looked=replace(work.looked, findings=work.findings),
+        looked=replace(work.looked, findings=work.findings, use=_looked_for(work)),
         alarms=work.alarms,
         promise=work.promise,
     )
+
+
+def _looked_for(work: Work) -> tuple[str, ...]:
+    """The risks that were looked for; planted groups only where a sanitizer tells of them."""
+    return tuple(name for name in work.looked.use if name != PLANTED or work.suspects)
 
 
 def _roles_of(recipe: Witness) -> frozenset[str]:

@@ -18,6 +18,8 @@ from sanitizers.core.keepsake import CARRIERS, SUSPICION, Keepsake
 STRIP, POINTS = 8, 300
 #: Fewer images than this are no map.
 MAP_LEAST = 20
+# Of a row id or a label that is shown.
+_CHARACTERS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Sampled:
 
     def ids(self, rows: Rows) -> list[str]:
         """The ids of the rows that are shown."""
-        return [str(self.row_ids[i]) for i in spread(rows, STRIP).tolist()]
+        return [str(self.row_ids[i])[:_CHARACTERS] for i in spread(rows, STRIP).tolist()]
 
 
 def average(sampled: Sampled, label: str | None, carriers: Rows) -> Images:
@@ -84,7 +86,7 @@ def carriers(
     others = sampled.others(found.label, rows)
     facts = {
         "trigger": found.keepsake.digest,
-        "label": found.label,
+        "label": _cut(found.label),
         "carriers": len(rows),
         "covers": covers,
         "others": len(others),
@@ -116,7 +118,7 @@ def suspicion(sampled: Sampled, found: Suspicion, rows: Rows, label: str | None)
     """
     others = sampled.others(label, rows)
     facts = {
-        "label": label,
+        "label": _cut(label),
         "rows": len(rows),
         "others": len(others),
         "sampled": int(sampled.usable.sum()),
@@ -125,6 +127,10 @@ def suspicion(sampled: Sampled, found: Suspicion, rows: Rows, label: str | None)
     }
     arrays = {"carriers": sampled.shown(rows), "innocents": sampled.shown(others)}
     return Keepsake(SUSPICION, facts, arrays)
+
+
+def _cut(label: str | None) -> str | None:
+    return None if label is None else label[:_CHARACTERS]
 
 
 def _deviations(trigger: Trigger, images: Images) -> NDArray[np.float64]:

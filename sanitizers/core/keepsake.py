@@ -21,7 +21,7 @@ TRIGGER = "trigger"
 CARRIERS, SUSPICION = "carriers", "suspicion"
 KINDS = (TRIGGER, CARRIERS, SUSPICION)
 #: Arrays of a keepsake, their axes and bytes, and the bytes of its facts as JSON, at most.
-ARRAYS, AXES, ARRAY_BYTES, FACT_BYTES = 16, 4, 16 * 2**20, 64 * 2**10
+ARRAYS, AXES, ARRAY_BYTES, FACT_BYTES = 16, 4, 16 * 2**20, 2**18
 #: The types of numbers that an array may have: truth values, bytes, and little-endian numbers.
 TYPES = ("|b1", "|u1", "<i8", "<f4", "<f8")
 

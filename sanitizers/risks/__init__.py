@@ -10,7 +10,7 @@ from sanitizers.risks.crowd_findings import CROWDING
 from sanitizers.risks.duplicates import conflicts, duplicates, near_duplicates
 from sanitizers.risks.finding import ALARM, NOTE, SEVERITIES, WARNING, Finding, in_order
 from sanitizers.risks.leakage import leaks
-from sanitizers.risks.look import RISKS, Look, RiskSettings
+from sanitizers.risks.look import PLANTED, RISKS, Look, RiskSettings
 from sanitizers.risks.shift import shifts
 from sanitizers.risks.skewing import crowds
 from sanitizers.risks.suppliers import bad_sources
@@ -19,6 +19,7 @@ __all__ = [
     "ALARM",
     "CROWDING",
     "NOTE",
+    "PLANTED",
     "RISKS",
     "SEVERITIES",
     "WARNING",

@@ -13,14 +13,16 @@ from sanitizers.risks.columns import Column, classes, columns
 from sanitizers.risks.comparisons import Comparison, comparisons
 from sanitizers.risks.contents import Contents, count_contents
 
+#: Groups of rows that look planted, without proof.
+PLANTED = "planted"
 #: Every risk that is looked for. Of these ``crowding`` is about verdicts, and is looked for
-#: when they are known; ``planted`` is told by sanitizers that meet groups of rows which look
+#: when they are known; `PLANTED` is told by sanitizers that meet groups of rows which look
 #: planted, without proof.
 RISKS = (
     "leakage",
     "suppliers",
     "crowding",
-    "planted",
+    PLANTED,
     "skewing",
     "shift",
     "conflicts",
