@@ -142,3 +142,10 @@ def test_a_line_set_in_the_plan_takes_no_share() -> None:
 @pytest.mark.parametrize(("rows", "most"), [(0, 0), (99, 0), (100, 1), (6_435, 64)])
 def test_the_promise_in_rows_is_rounded_down(rows: int, most: int) -> None:
     assert made(*RAN, rows=rows).most == most
+
+
+def test_where_only_exact_lines_are_drawn_no_measurement_stands_beside() -> None:
+    for names in (("conflicts",), ("backdoors",), ("conflicts", "backdoors")):
+        alone = made(*names)
+        assert (alone.measured, alone.expected, alone.shares) == ((), None, {})
+        assert all(name in alone.note for name in names)

@@ -118,8 +118,12 @@ def promise(
         return Promise(policy.clean_loss, most, shares, (), None, note)
     measured = tuple(sorted(MEASURED, key=lambda m: m.trusted != trusted))
     first = measured[0]
-    beyond = [n for n in names if n not in first.sanitizers and n not in EXACT]
-    if len(beyond) == len([n for n in names if n not in EXACT]):
+    lined = [n for n in names if n not in EXACT]
+    if not lined:
+        note = f"no line of {_listed(names)} comes from a measurement of clean rows"
+        return Promise(policy.clean_loss, most, shares, (), None, note)
+    beyond = [n for n in lined if n not in first.sanitizers]
+    if len(beyond) == len(lined):
         note = f"no clean tables were measured with {_listed(beyond)}"
         return Promise(policy.clean_loss, most, shares, (), None, note)
     note = f"measured without {_listed(beyond)}, which ran here too" if beyond else ""
