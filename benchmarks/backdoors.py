@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.results import Cell, Grid, publish, say
 from benchmarks.tables import DATA_VARIABLE, data_folder
 from sanitizers.backdoors import Settings, audit
-from sanitizers.backdoors.auditing import epochs
-from sanitizers.backdoors.net import Net, load_torch, train
+from sanitizers.encoders.devices import load_torch
+from sanitizers.encoders.net import Net, epochs, train
 from sanitizers.poisons import stamps
 from sanitizers.poisons.flips import draw_flips
 from sanitizers.poisons.stamping import (
@@ -113,7 +113,7 @@ def _nothing(images: Images, labels: Labels, rate: float, seed: int) -> StampedI
 def _descent(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
     """Clean-label, after an ascent of the loss of the attacker's own net."""
     net = _trained(images, labels, seed + 77)
-    torch = load_torch()
+    torch = load_torch("this attack")
 
     def gradient(x: NDArray[np.float32], y: Labels) -> NDArray[np.float32]:
         given = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()

@@ -16,10 +16,10 @@ from sanitizers.backdoors.directions import propose_directions
 from sanitizers.backdoors.found import Audit, Suspicion, Trigger
 from sanitizers.backdoors.groups import candidate_groups
 from sanitizers.backdoors.neighbours import disagreement, neighbour_labels, propose_neighbours
-from sanitizers.backdoors.net import Net, softmax, train
 from sanitizers.backdoors.scan import scan_windows
 from sanitizers.backdoors.screen import choose_probe
 from sanitizers.core.errors import PlanError
+from sanitizers.encoders.net import Net, epochs, softmax, train
 
 #: Fewer rows than this teach a net nothing.
 ROWS_LEAST = 200
@@ -172,12 +172,6 @@ def propose(seen: View, evidence: Evidence, seed: int) -> Iterator[Proposal]:
     yield from propose_clusters(seen, evidence.features, seed)
     yield from propose_features(seen, evidence.features)
     yield from propose_neighbours(seen, evidence.apart, evidence.belief)
-
-
-def epochs(rows: int, classes: int) -> int:
-    """Passes over the data: about 400 steps, and 500 where there are many labels."""
-    least, images = (8, 130_000) if classes > 20 else (5, 100_000)
-    return max(least, -(-images // rows))
 
 
 def _train(seen: View, settings: Settings, keep: NDArray[np.bool_]) -> Net:

@@ -12,9 +12,9 @@ from sanitizers.backdoors.arrays import Mask, Proposal, Rows, View
 from sanitizers.backdoors.extract import extract_stamps, find_mark
 from sanitizers.backdoors.grow import Grown, grow
 from sanitizers.backdoors.neighbours import diversity
-from sanitizers.backdoors.net import Net
 from sanitizers.backdoors.screen import Flips, Probe, flips
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
+from sanitizers.encoders.net import Net
 
 #: Least shares of the probe that a stamp must flip: in the mean over the labels, in one
 #: label, and to any answer. Compact patches; clear splits; stamps made twice as strong; others.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sanitizers.backdoors.arrays import View
 from sanitizers.backdoors.candidates import Candidate
 from sanitizers.backdoors.found import Trigger
-from sanitizers.backdoors.net import Net
 from sanitizers.backdoors.screen import Flips, Probe, flips
+from sanitizers.encoders.net import Net
 
 #: The share of its flips that a stamp may keep.
 FLIPS_KEPT = 0.4
@@ -51,6 +51,7 @@ def confirm(seen: View, again: Net, probe: Probe, candidate: Candidate) -> Trigg
         mean_before=before.onward if one else before.mean,
         mean_after=after.onward if one else after.mean,
         source=-1 if one else before.source,
+        tried=int((probe.labels != candidate.label).sum()),
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sanitizers.backdoors.arrays import Floats, Images, Labels, Rows, View
-from sanitizers.backdoors.net import Net
 from sanitizers.backdoors.stamp import Stamp
+from sanitizers.encoders.net import Net
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sanitizers.core.encoder import Encoder, as_numbers, fit_encoder, is_number
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
 from sanitizers.core.image_columns import IMAGE, PIXELS, decoded, forms, present, with_pixels
-from sanitizers.core.images import ImageShape, common_shape, resized
+from sanitizers.core.images import VIEW_SIDE, ImageShape, common_shape, resized
 from sanitizers.core.vectors import check_vectors
 
 #: The column that names a row, in every file that the product writes.
@@ -349,10 +349,14 @@ class Dataset:
 
         Chosen from a sample by `sanitizers.core.images.common_shape`.
         """
+        return None if self.roles.image is None else self.shape_within()
+
+    def shape_within(self, side: int = VIEW_SIDE) -> ImageShape:
+        """The shape in which images are looked at where no side may be longer, of a sample."""
         if self.roles.image is None:
-            return None
+            raise PlanError("no column has the role 'image'", do="name one with --image COLUMN")
         sampled = self._sampled(SHAPE_ROWS, "image shape")
-        return common_shape([f for table in sampled for f in forms(table, self.roles.image)])
+        return common_shape([f for table in sampled for f in forms(table, self.roles.image)], side)
 
     @cached_property
     def without_images(self) -> Dataset:

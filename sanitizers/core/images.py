@@ -142,7 +142,7 @@ def common_shape(forms: Sequence[ImageShape], side: int = VIEW_SIDE) -> ImageSha
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function that lets go of the interpreter, in threads; the order stays."""
-    threads = min(MAX_THREADS, _cores())
+    threads = min(MAX_THREADS, cores())
     if threads == 1 or len(items) <= _CHUNK // 4:
         return [function(item) for item in items]
     step = max(1, min(_CHUNK, len(items) // (2 * threads)))
@@ -152,7 +152,8 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [result for part in done for result in part]
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

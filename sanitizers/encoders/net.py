@@ -1,17 +1,21 @@
-"""The audit net: a small convolutional net, trained on the images under audit."""
+"""A net that is trained on the very images that are under suspicion, and its training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanitizers.backdoors.arrays import Floats, Images, Labels
-from sanitizers.core.errors import PlanError
+from sanitizers.encoders.architectures import WIDTH, residual_net, small_net
+from sanitizers.encoders.devices import load_torch
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 _BATCH = 256
 _RATE = 3e-3
@@ -36,15 +40,17 @@ class Net:
 
     def look(self, images: Images) -> tuple[Floats, Floats]:
         """Logits, shape (n, k), and features, shape (n, 64)."""
-        torch = load_torch()
+        torch = load_torch("a net")
         logits, features = [], []
         with _threads(self.threads), torch.inference_mode():
             for start in range(0, len(images), 1024):
-                x = self.layers(_tensor(images[start : start + 1024]))
+                x = self.layers(_tensor(torch, images[start : start + 1024]))
                 features.append(x.numpy())
                 logits.append(self.head(x).numpy())
         if not logits:
-            return np.empty((0, self.head.out_features), np.float32), np.empty((0, 64), np.float32)
+            return np.empty((0, self.head.out_features), np.float32), np.empty(
+                (0, WIDTH), np.float32
+            )
         return np.concatenate(logits), np.concatenate(features)
 
     def probabilities(self, images: Images) -> Floats:
@@ -53,9 +59,15 @@ class Net:
 
 
 def train(
-    images: Images, labels: Labels, classes: int, epochs: int, seed: int, threads: int = 1
+    images: Images,
+    labels: Labels,
+    classes: int,
+    epochs: int,
+    seed: int,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> Net:
-    """Train a net: three convolutions that halve the image, and two dense layers.
+    """Train a net: a small one on the CPU, a residual one on CUDA.
 
     Parameters
     ----------
@@ -63,6 +75,7 @@ def train(
     labels : ndarray of int64, shape (n,)
     classes, epochs, seed, threads : int
         The same seed and threads give the same net.
+    device : {"cpu", "cuda"}
 
     Notes
     -----
@@ -74,10 +87,11 @@ def train(
     PlanError
         If torch is not installed.
     """
-    torch = load_torch()
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    torch = load_torch("to train a net")
+    make = residual_net if device == "cuda" else small_net
+    with _threads(threads), torch.random.fork_rng(devices=[]), _precision(torch, device):
         torch.manual_seed(seed)
-        layers, head = _architecture(torch, images.shape, classes)
+        layers, head = (part.to(device) for part in make(torch, images.shape, classes))
         _descend(torch, layers, head, images, labels, epochs, seed)
     return Net(layers.eval(), head.eval(), threads)
 
@@ -88,35 +102,10 @@ def softmax(logits: NDArray[np.floating]) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def load_torch() -> Any:
-    """Import torch, which is in the extra ``images``.
-
-    Raises
-    ------
-    PlanError
-        If it is not installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise PlanError(
-            "backdoors need torch, which is not installed",
-            do="install the extra: pip install 'dataset-sanitizer[images]'",
-        ) from error
-    return torch
-
-
-def _architecture(torch: Any, shape: tuple[int, ...], classes: int) -> tuple[Any, Any]:
-    nn = torch.nn
-    blocks: list[Any] = []
-    inputs, height, width = shape[3], shape[1], shape[2]
-    for outputs, size in ((16, 5), (32, 3), (64, 3)):
-        conv = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2)
-        blocks += [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
-        inputs, height, width = outputs, (height + 1) // 2, (width + 1) // 2
-    blocks += [nn.Flatten(), nn.Linear(inputs * height * width, 64), nn.ReLU()]
-    layers = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
-    return layers, nn.Linear(64, classes)
+def epochs(rows: int, classes: int) -> int:
+    """Passes over the data: about 400 steps, and 500 where there are many labels."""
+    least, images = (8, 130_000) if classes > 20 else (5, 100_000)
+    return max(least, -(-images // rows))
 
 
 def _descend(
@@ -133,21 +122,31 @@ def _descend(
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             descent.zero_grad()
-            value = loss(head(layers(_tensor(images[rows]))), torch.from_numpy(labels[rows]))
+            x = _tensor(torch, images[rows]).to(head.weight.device)
+            value = loss(head(layers(x)), torch.from_numpy(labels[rows]).to(x.device))
             value.backward()
             descent.step()
             rate.step()
 
 
-def _tensor(images: Images) -> Any:
-    torch = load_torch()
+@contextmanager
+def _precision(torch: Any, device: str) -> Iterator[None]:
+    """Mixed precision on CUDA, by algorithms that give the same twice."""
+    with ExitStack() as stack:
+        if device == "cuda":
+            stack.enter_context(torch.autocast("cuda", torch.bfloat16))
+            stack.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False))
+        yield
+
+
+def _tensor(torch: Any, images: Images) -> Any:
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    torch = load_torch()
+    torch = load_torch("a net")
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

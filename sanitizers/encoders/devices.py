@@ -1,0 +1,79 @@
+"""torch, where it is installed, and what it computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from sanitizers.core.errors import PlanError, did_you_mean
+from sanitizers.core.images import cores
+
+#: What can be asked for. ``auto`` is CUDA where there is any, else the CPU.
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def check_device(asked: str) -> None:
+    """Refuse a word that names no device.
+
+    Raises
+    ------
+    PlanError
+    """
+    if asked not in DEVICES:
+        raise PlanError(f"no device {asked!r}", do=did_you_mean(asked, DEVICES))
+
+
+def find_device(asked: str) -> str:
+    """What to compute on: ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    PlanError
+        If there is no such device.
+    """
+    check_device(asked)
+    there = find_spec("torch") is not None and asked != "cpu" and _has_cuda()
+    if asked == "cuda" and not there:
+        raise PlanError(
+            "torch finds no CUDA device" if find_spec("torch") else "torch is not installed",
+            do="leave --device out, or install a torch that fits the driver",
+        )
+    return "cuda" if there else "cpu"
+
+
+def load_torch(for_what: str) -> Any:
+    """Import torch, which is in the extra ``images``.
+
+    Raises
+    ------
+    PlanError
+        If it is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise PlanError(
+            f"{for_what} needs torch, which is not installed",
+            do="install the extra: pip install 'dataset-sanitizer[images]'",
+        ) from error
+    return torch
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let torch use the cores that this process may use."""
+    torch = load_torch("an encoder")
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,78 @@
+"""Vectors from a torch net, the same for an image whatever comes beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sanitizers.core.images import ImageShape
+from sanitizers.encoders.devices import all_cores, load_torch
+from sanitizers.encoders.embedder import Images, Vectors, in_blocks
+
+#: Images that go through a net at once.
+_BLOCK = {"cpu": 64, "cuda": 256}
+
+
+@dataclass(frozen=True, eq=False)
+class TorchEmbedder:
+    """A net, and how images are made ready for it.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of the images that come.
+    width : int
+        How many numbers a vector has.
+    net : callable
+        From a tensor of shape (n, 3 or C, h, w) to one of shape (n, width).
+    device : {"cpu", "cuda"}
+    size : (int, int) or None
+        Height and width at which the net looks; None leaves images as they come.
+    mean, deviation : tuple of float
+        Of the pixels, from 0 to 255: one for all channels, or one for each.
+    rgb : bool
+        Whether grey images become three channels.
+
+    Notes
+    -----
+    On CUDA nets compute in half precision where that is safe (``torch.autocast``), on the CPU
+    in single. So vectors differ in their third digit between the two.
+    """
+
+    shape: ImageShape
+    width: int
+    net: Callable[[Any], Any] = field(repr=False)
+    device: str
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = (127.5,)
+    deviation: tuple[float, ...] = (127.5,)
+    rgb: bool = False
+
+    def embed(self, images: Images) -> Vectors:
+        torch = load_torch("an encoder")
+        cuda = self.device == "cuda"
+        precision = torch.autocast("cuda", torch.float16) if cuda else nullcontext()
+
+        def work(block: Images) -> Vectors:
+            vectors = self.net(self._ready(torch, block)).float().cpu().numpy()
+            return np.asarray(vectors, dtype=np.float32)
+
+        with all_cores(), torch.inference_mode(), precision:
+            return in_blocks(work, images, _BLOCK[self.device], self.width)
+
+    def _ready(self, torch: Any, images: Images) -> Any:
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        x = x.permute(0, 3, 1, 2).float()
+        if self.size is not None and self.size != tuple(x.shape[2:]):
+            x = torch.nn.functional.interpolate(x, self.size, mode="bilinear", antialias=True)
+        mean, deviation = (
+            torch.tensor(values, device=self.device)[None, :, None, None]
+            for values in (self.mean, self.deviation)
+        )
+        if self.rgb and x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)
+        return ((x - mean) / deviation).contiguous(memory_format=torch.channels_last)
