@@ -133,14 +133,14 @@ def kept_folder(folder: Path) -> Path:
 
 
 def read_kept(folder: Path) -> tuple[Keepsake, ...]:
-    """Read the keepsakes that a fit has left in a folder of finished evidence.
+    """Read the keepsakes that a fit has left in a folder of evidence; none where it is unfinished.
 
     Raises
     ------
     IntegrityError
         If any of them is not as it was written.
     """
-    listed = Examined.load(folder).kept
+    listed = Examined.load(folder).kept if (folder / MARKER).is_file() else ()
     return tuple(read_keepsake(kept_folder(folder), digest, origin) for digest, origin in listed)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import io
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sanitizers.core.image_formats import UndecodableError, format_of
@@ -45,7 +47,7 @@ def thumbnail(data: bytes, characters: int) -> str:
     try:
         shapes = [common_shape([form(data)], side) for side in SIDES]
         for shape in dict.fromkeys(shapes):
-            address = _address(data, shape)
+            address = painted(decode([data], shape)[0])
             if len(address) <= characters:
                 return address
     except UndecodableError:
@@ -53,8 +55,15 @@ def thumbnail(data: bytes, characters: int) -> str:
     return ""
 
 
-def _address(data: bytes, shape: tuple[int, int, int]) -> str:
-    pixels = decode([data], shape)[0]
+def painted(pixels: NDArray[np.uint8]) -> str:
+    """Paint pixels, as a ``data:`` address.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (H, W, C)
+        C is 1 for grey, 3 for colours, 4 for colours and opacity.
+    """
     out = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels).save(out, "PNG", optimize=True)
+    flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    Image.fromarray(np.ascontiguousarray(flat)).save(out, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

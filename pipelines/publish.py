@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.decide import Decision
 from pipelines.disk import make_folder, remove, sync_folder, write_bytes, writing
-from pipelines.examined import MARKER, read_kept
+from pipelines.examined import read_kept
 from pipelines.ingest import Ingested
 from pipelines.known import TRIGGERS, given_triggers, write_triggers
 from pipelines.manifest import (
@@ -166,8 +166,7 @@ def _write_rows(
 def _write_triggers(staging: Path, store: Store, run: Run, version: str) -> list[FileEntry]:
     """Write the triggers that were applied and confirmed, for the runs to come."""
     folders = [store.evidence(run.dataset, key) for key in run.evidence.values()]
-    done = [folder for folder in folders if (folder / MARKER).is_file()]
-    kept = [one for folder in done for one in read_kept(folder) if one.kind == TRIGGER]
+    kept = [one for folder in folders for one in read_kept(folder) if one.kind == TRIGGER]
     if not kept:
         return []
     origin = f"release {version} of {run.dataset}"

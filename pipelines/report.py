@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from pipelines.report_data import ReportData, gather
 from pipelines.report_facts import Previous, Reason, RunFacts, SanitizerCard
 from pipelines.slice_chart import slice_chart
 from pipelines.store import write_bytes
+from pipelines.trigger_charts import flip_bars, trigger_map
 
 if TYPE_CHECKING:
     from pipelines.alarms import Alarms
@@ -155,7 +156,15 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(report_text, name) for name in names}
     environment.filters |= {"visible": report_text.visible, "prose": prose}
-    drawn = (charts.histogram_chart, charts.meter, charts.share_bar, charts.time_chart, slice_chart)
+    drawn: tuple[Callable[..., Markup], ...] = (
+        charts.histogram_chart,
+        charts.meter,
+        charts.share_bar,
+        charts.time_chart,
+        slice_chart,
+        flip_bars,
+        trigger_map,
+    )
     environment.globals |= {chart.__name__: chart for chart in drawn}
     return environment
 

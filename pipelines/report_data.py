@@ -14,6 +14,7 @@ from pipelines.report_limits import Limit, limits
 from pipelines.report_rows import Unreadable, WorstRow, unreadable_rows, worst_rows
 from pipelines.report_scan import histogram, scan_scores
 from pipelines.report_text import Text, cut
+from pipelines.report_triggers import Triggers, triggers
 from pipelines.report_where import Breakdown, Slices, Timeline, where
 from pipelines.shards import shard_name
 from sanitizers.core.lines import Threshold
@@ -97,6 +98,7 @@ class ReportData:
     held: bool
     held_because: str
     sections: tuple[Section, ...]
+    triggers: Triggers
     breakdowns: tuple[Breakdown, ...]
     timeline: Timeline | None
     slices: Slices | None
@@ -143,6 +145,7 @@ def gather(facts: RunFacts) -> ReportData:
         held=decision.held,
         held_because=decision.held_because,
         sections=_sections(facts),
+        triggers=triggers(facts),
         breakdowns=found.breakdowns,
         timeline=found.timeline,
         slices=found.slices,

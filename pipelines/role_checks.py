@@ -64,8 +64,13 @@ def check_given(given: GivenRoles, profiles: Mapping[str, ColumnProfile]) -> Non
                 expected="one role for each column",
             )
         parts[column] = role
+    # A few new images may all have one label, and carry a trigger that is known.
+    images = "image" in single or any(kind_of(p) in {"bytes", "image"} for p in profiles.values())
     for role, column in single.items():
-        _check(role, profiles[column])
+        if role == "label":
+            check_label(profiles[column], least=1 if images else 2)
+        else:
+            _check(role, profiles[column])
     for column in given.features:
         if kind_of(profiles[column]) in {"bytes", "image", "vector", "nested"}:
             raise PlanError(
@@ -120,9 +125,7 @@ def all_missing(profile: ColumnProfile, rows: int) -> bool:
 
 
 def _check(role: str, profile: ColumnProfile) -> None:
-    if role == "label":
-        check_label(profile)
-    elif role == "target":
+    if role == "target":
         _check_target(profile)
     else:
         fitting = {
@@ -145,8 +148,14 @@ def _check(role: str, profile: ColumnProfile) -> None:
             )
 
 
-def check_label(profile: ColumnProfile) -> None:
+def check_label(profile: ColumnProfile, least: int = 2) -> None:
     """Refuse a label that names no classes.
+
+    Parameters
+    ----------
+    profile : ColumnProfile
+    least : int
+        The fewest classes.
 
     Raises
     ------
@@ -171,7 +180,7 @@ def check_label(profile: ColumnProfile) -> None:
             expected=f"at most {MAX_CLASSES:,} classes",
             do=do,
         )
-    if count == 1:
+    if count < least:
         raise PlanError(
             f"the label {name!r} has one class only",
             expected="at least two",

@@ -35,6 +35,8 @@ class Trigger:
         The mean over the labels.
     source : int
         The label where it turns most.
+    tried : int
+        How many innocent pictures of other labels were stamped.
     """
 
     target: int
@@ -48,6 +50,7 @@ class Trigger:
     mean_before: float
     mean_after: float
     source: int
+    tried: int = 0
 
     def strength(self, images: Images) -> NDArray[np.float64]:
         """How much of the trigger is in pictures, shape (n,): a carrier from 1 on.

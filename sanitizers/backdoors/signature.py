@@ -57,6 +57,7 @@ def signature(
             "after": float(trigger.flips_after),
             "mean_before": float(trigger.mean_before),
             "mean_after": float(trigger.mean_after),
+            "tried": int(trigger.tried),
         },
         "carriers": len(trigger.rows),
         "covers": len(trigger.covers),
@@ -140,6 +141,7 @@ def recall(kept: Keepsake) -> Recalled:
         _expect(label is None or isinstance(label, str), "its label is no text")
         shape = _shape(facts["shape"])
         small = shrunk(shape)
+        _told(facts)
         _pictures(kept.arrays, small)
         made = _read_mark(kept, small) if facts["mark"] else _read_filter(kept, small)
         return Recalled(kept, label, shape, made)
@@ -205,6 +207,16 @@ def _read_filter(kept: Keepsake, small: ImageShape) -> Filter:
     _expect((factor.diagonal() > 0).all(), "its covariance has no factor")
     mean, pattern = (_floats(arrays, f"relief_{part}", (size,)) for part in ("mean", "pattern"))
     return replace(found, relief=Relief(factor, mean, pattern, **lines))
+
+
+def _told(facts: Mapping[str, Any]) -> None:
+    """What reports say of a trigger is there, and of the right types."""
+    _numbers(facts["flips"], ("before", "after", "mean_before", "mean_after", "tried"))
+    counts = [facts[name] for name in ("carriers", "covers", "rows")]
+    _expect(all(type(n) is int and n >= 0 for n in counts), "its counts are none")
+    _expect(facts["stamp"] in ("patch", "additive"), "its stamp is of no known kind")
+    source = facts["source"]
+    _expect(source is None or isinstance(source, str), "its source is no text")
 
 
 def _pictures(arrays: Arrays, small: ImageShape) -> None:
