@@ -95,9 +95,9 @@ def fit_vectors(name: str, column: pa.ChunkedArray) -> VectorColumn | str:
         return "its vectors differ in length"
     if length > MAX_LENGTH:
         return f"its vectors have {length:,} numbers, more than {MAX_LENGTH:,}"
-    vectors = as_vectors(name, column, length)
+    vectors = as_vectors(name, column.slice(0, FIT_ROWS), length)
     missing = np.isnan(vectors).any(axis=1)
-    known = vectors[~missing][:FIT_ROWS].astype(np.float64)
+    known = vectors[~missing].astype(np.float64)
     if not len(known):
         return "every value is missing"
     tame = np.clip(known, *np.quantile(known, [0.001, 0.999], axis=0))
@@ -112,7 +112,7 @@ def fit_vectors(name: str, column: pa.ChunkedArray) -> VectorColumn | str:
         centre,
         np.ascontiguousarray(basis[:, : min(kept, COMPONENTS)]),
         float(np.sqrt(variance[0])),
-        bool(missing.any()),
+        bool(missing.any() or column.null_count),
     )
 
 
@@ -156,13 +156,13 @@ def as_vectors(name: str, column: pa.ChunkedArray, length: int) -> NDArray[np.fl
     _check_lengths(name, column, length)
     out = np.full((len(column), length), np.nan, dtype=np.float32)
     known = column.is_valid().to_numpy()
-    numbers = pc.list_flatten(column).cast(pa.float64(), safe=False).to_numpy()
-    with np.errstate(invalid="ignore"):
-        out[known] = np.clip(numbers, -_LARGEST, _LARGEST).reshape(-1, length)
-        infinite = np.isinf(numbers).reshape(-1, length).any(axis=1)
-    out[np.flatnonzero(known)[infinite]] = np.nan
-    out[np.isnan(out).any(axis=1)] = np.nan
-    return out
+    numbers = np.asarray(pc.list_flatten(column).to_numpy(), copy=False).reshape(-1, length)
+    if numbers.dtype == np.float64:
+        # Beyond the range of shorter floats, and yet no infinity.
+        numbers = np.where(np.isinf(numbers), np.nan, np.clip(numbers, -_LARGEST, _LARGEST))
+    out[known] = numbers
+    out[~np.isfinite(out).all(axis=1)] = np.nan
+    return np.clip(out, -_LARGEST, _LARGEST, out=out)
 
 
 def _check_lengths(name: str, column: pa.ChunkedArray, length: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,7 @@ from sanitizers.core.data import Dataset
 from sanitizers.core.images import ImageShape
 
 Images = NDArray[np.uint8]
-Vectors = NDArray[np.float32]
+Vectors = NDArray[np.floating]
 
 
 @runtime_checkable
@@ -30,7 +31,7 @@ class Embedder(Protocol):
         ...
 
     def embed(self, images: Images) -> Vectors:
-        """Turn images, shape (n, *shape), into vectors, shape (n, width)."""
+        """Turn images, shape (n, *shape), into vectors of its type of float, shape (n, width)."""
         ...
 
 
@@ -57,7 +58,9 @@ class ImageEncoder(Protocol):
         ...
 
 
-def in_blocks(work: Callable[[Images], Vectors], images: Images, rows: int, width: int) -> Vectors:
+def in_blocks(
+    work: Callable[[Images], Vectors], images: Images, rows: int, width: int, threads: int = 1
+) -> NDArray[np.float32]:
     """Do the work on blocks of exactly so many images, the last one filled up.
 
     The last bits of what a matrix product or a convolution gives depend on how many images
@@ -69,14 +72,19 @@ def in_blocks(work: Callable[[Images], Vectors], images: Images, rows: int, widt
         From images, shape (rows, H, W, C), to vectors, shape (rows, width).
     images : ndarray of uint8, shape (n, H, W, C)
     rows, width : int
+    threads : int
+        Blocks at a time.
     """
     out = np.empty((len(images), width), dtype=np.float32)
-    for start in range(0, len(images), rows):
+
+    def fill(start: int) -> None:
         part = images[start : start + rows]
+        block = part
         if len(part) < rows:
             block = np.zeros((rows, *images.shape[1:]), dtype=np.uint8)
             block[: len(part)] = part
-        else:
-            block = part
         out[start : start + rows] = work(block)[: len(part)]
+
+    with ThreadPoolExecutor(threads, "embed") as pool:
+        list(pool.map(fill, range(0, len(images), rows)))
     return out

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import PlanError
@@ -76,14 +77,14 @@ class PixelMeans:
             out[start : start + _ROWS] = (part / (255 * self._counts())).reshape(len(part), -1)
         return out
 
-    def _counts(self) -> Vectors:
+    def _counts(self) -> NDArray[np.int64]:
         """How many pixels each mean is of, shape (h, w, 1)."""
         sides = [np.arange(0, side, self.factor) for side in self.shape[:2]]
         down, across = (
             np.minimum(self.factor, side - starts)
             for starts, side in zip(sides, self.shape[:2], strict=True)
         )
-        return np.asarray(np.outer(down, across)[..., None], dtype=np.float32)
+        return np.asarray(np.outer(down, across)[..., None], dtype=np.int64)
 
 
 def _width(shape: ImageShape, factor: int) -> int:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from sanitizers.core.images import ImageShape
-from sanitizers.encoders.devices import all_cores, load_torch
+from sanitizers.core.images import ImageShape, cores
+from sanitizers.encoders.devices import load_torch, one_thread
 from sanitizers.encoders.embedder import Images, Vectors, in_blocks
 
 #: Images that go through a net at once.
 _BLOCK = {"cpu": 64, "cuda": 256}
+#: Vectors are kept in half precision, in which this is about the largest number.
+_LARGEST = 65_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +57,18 @@ class TorchEmbedder:
     def embed(self, images: Images) -> Vectors:
         torch = load_torch("an encoder")
         cuda = self.device == "cuda"
-        precision = torch.autocast("cuda", torch.float16) if cuda else nullcontext()
 
         def work(block: Images) -> Vectors:
-            vectors = self.net(self._ready(torch, block)).float().cpu().numpy()
+            half = torch.autocast("cuda", torch.float16) if cuda else nullcontext()
+            with torch.inference_mode(), half:
+                vectors = self.net(self._ready(torch, block)).float().cpu().numpy()
             return np.asarray(vectors, dtype=np.float32)
 
-        with all_cores(), torch.inference_mode(), precision:
-            return in_blocks(work, images, _BLOCK[self.device], self.width)
+        # Two cores on two blocks wait less for one another than two cores on one.
+        threads = 1 if cuda else cores()
+        with one_thread(torch):
+            found = in_blocks(work, images, _BLOCK[self.device], self.width, threads)
+        return np.clip(found, -_LARGEST, _LARGEST).astype(np.float16)
 
     def _ready(self, torch: Any, images: Images) -> Any:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)

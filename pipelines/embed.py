@@ -1,0 +1,279 @@
+"""Embed: a vector for every image, in files beside those of the rows and in their order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.disk import make_folder, read_json, write_json, write_table
+from pipelines.ingest import Ingested
+from pipelines.manifest import tool
+from pipelines.progress import SILENT, Progress
+from pipelines.quiet import quiet
+from pipelines.shards import ParquetShard, shard_name
+from pipelines.store import key_of, salt_digest
+from sanitizers.core.data import EMBEDDING, Dataset, Roles, Shard
+from sanitizers.core.errors import EvidenceError, IntegrityError, SanitizeError
+from sanitizers.core.image_columns import IMAGE, decoded, present
+from sanitizers.encoders import Embedder, ImageEncoder, find_device
+
+#: Counts up when embeddings change their meaning.
+EMBEDDING_FORMAT = 1
+#: Written last: what lies beside it is whole.
+MARKER = "embeddings.json"
+#: Images that are decoded at a time.
+PIECE = 1024
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of some rows.
+
+    Parameters
+    ----------
+    encoder : str
+    folder : Path
+        Holds ``embeddings-00000.parquet`` and so on, one per shard, in the shard's order.
+    device : str
+        What they were computed on.
+    rows, missing : int
+        All rows, and those without an image.
+    width : int
+        Numbers of a vector.
+    seconds : float
+        What it took, fitting among it.
+    """
+
+    encoder: str
+    folder: Path
+    device: str
+    rows: int
+    missing: int
+    width: int
+    seconds: float
+
+    @classmethod
+    def load(cls, folder: Path) -> Embedded:
+        """Read the marker of finished embeddings.
+
+        Raises
+        ------
+        IntegrityError
+            If there is none, or it is malformed.
+        """
+        value = read_json(folder / MARKER)
+        try:
+            return cls(
+                str(value["encoder"]),
+                folder,
+                str(value["device"]),
+                int(value["rows"]),
+                int(value["missing"]),
+                int(value["width"]),
+                float(value["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{folder / MARKER} is malformed: {error!r}") from None
+
+    @classmethod
+    def finished(cls, folder: Path, shards: int) -> Embedded | None:
+        """Load the embeddings of so many shards, or None where any of them is not there."""
+        files = [embedding_file(folder, number) for number in range(shards)]
+        there = all(path.is_file() for path in [folder / MARKER, *files])
+        return cls.load(folder) if there else None
+
+    def write(self) -> Embedded:
+        """Write the marker, which says that the embeddings are whole."""
+        value = {name: v for name, v in asdict(self).items() if name != "folder"}
+        write_json(self.folder / MARKER, value)
+        return self
+
+
+@dataclass(frozen=True)
+class EmbeddedShard:
+    """The rows of a shard, with their embeddings as one column more.
+
+    Parameters
+    ----------
+    rows_file, embeddings : ParquetShard
+    """
+
+    rows_file: ParquetShard
+    embeddings: ParquetShard
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self.rows_file.schema.append(self.embeddings.schema.field(EMBEDDING))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the shard holds."""
+        return self.rows_file.rows
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows; `columns` limits what is read, None reads all."""
+        names = self.schema.names if columns is None else list(columns)
+        table = self.rows_file.read([name for name in names if name != EMBEDDING])
+        if EMBEDDING not in names:
+            return table
+        vectors = self.embeddings.read([EMBEDDING])
+        if len(vectors) != self.rows:
+            raise IntegrityError(
+                f"{self.embeddings.path} holds {len(vectors):,} embeddings",
+                expected=f"{self.rows:,}, one for each row",
+                do="remove its folder and run again",
+            )
+        return table.append_column(EMBEDDING, vectors.column(0)).select(names)
+
+
+def embedding_key(
+    encoder: ImageEncoder, fitted_on: Ingested, embedded: Ingested, roles: Roles, salt: bytes
+) -> str:
+    """Name embeddings by all that decides them, but for what they are computed on.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+    fitted_on, embedded : Ingested
+        The same, but for trusted rows.
+    roles : Roles
+    salt : bytes
+    """
+    kind = type(encoder)
+    return key_of(
+        "embeddings",
+        EMBEDDING_FORMAT,
+        tool().version,
+        [kind.__module__, kind.__qualname__, asdict(encoder)],  # type: ignore[call-overload]
+        [[shard.sha256 for shard in part.shards] for part in (fitted_on, embedded)],
+        [roles.image, *(getattr(roles, role) for role in sorted(encoder.needs))],
+        salt_digest(salt),
+    )
+
+
+def embed(
+    encoder: ImageEncoder,
+    dataset: Dataset,
+    folders: Sequence[Path],
+    device: str = "auto",
+    *,
+    progress: Progress = SILENT,
+) -> tuple[Embedded, ...]:
+    """Fit an encoder and embed every image, those of the trusted rows besides.
+
+    Finished folders are loaded. In an unfinished one the files that are there are kept: each
+    was renamed into place whole, and fitting the same recipe on the same rows gives the same
+    embedder.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+    dataset : Dataset
+    folders : sequence of Path
+        For the rows and, where there are any, for the trusted rows of a file of their own;
+        each named by `embedding_key`.
+    device : {"auto", "cpu", "cuda"}
+    progress : Progress
+
+    Raises
+    ------
+    PlanError
+        If the encoder or the device is not to be had.
+    EvidenceError
+        If the encoder fails.
+    """
+    parts = list(zip(folders, (dataset.shards, dataset.trusted), strict=False))
+    found = [Embedded.finished(folder, len(shards)) for folder, shards in parts]
+    done = tuple(part for part in found if part is not None)
+    if len(done) == len(parts):
+        return done
+    used = find_device(device) if encoder.accelerated else "cpu"
+    count = sum(len(shards) for _, shards in parts)
+    rows = sum(shard.rows for _, shards in parts for shard in shards)
+    with progress.stage(f"embed: {encoder.name}", rows, count) as stage, quiet():
+        try:
+            started = time.monotonic()
+            embedder = encoder.fit(replace(dataset, trusted=()), used)
+            made = []
+            for folder, shards in parts:
+                make_folder(folder)
+                missing = 0
+                for number, shard in enumerate(shards):
+                    path = embedding_file(folder, number)
+                    missing += _embed_shard(embedder, dataset.roles, shard, path)
+                    stage.advance(shard.rows)
+                seconds = round(time.monotonic() - started, 3)
+                rows = sum(shard.rows for shard in shards)
+                width = embedder.width
+                part = Embedded(encoder.name, folder, used, rows, missing, width, seconds)
+                made.append(part.write())
+        except (SanitizeError, MemoryError):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:500]
+            raise EvidenceError(
+                f"the encoder {encoder.name!r} failed: {type(error).__name__}: {text}",
+                do="nothing is published on partial evidence; name another in [encoders] use",
+            ) from error
+    return tuple(made)
+
+
+def with_embeddings(dataset: Dataset, folders: Sequence[Path]) -> Dataset:
+    """A dataset whose shards hold their embeddings too, as its role ``embedding``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of Parquet shards.
+    folders : sequence of Path
+        As `embed` has filled them.
+    """
+    parts = [
+        tuple(
+            EmbeddedShard(shard, ParquetShard(embedding_file(folder, number)))
+            for number, shard in enumerate(shards)
+            if isinstance(shard, ParquetShard)
+        )
+        for folder, shards in zip(folders, (dataset.shards, dataset.trusted), strict=False)
+    ]
+    return replace(
+        dataset,
+        shards=parts[0],
+        trusted=parts[1] if len(parts) > 1 else (),
+        roles=replace(dataset.roles, embedding=EMBEDDING),
+    )
+
+
+def embedding_file(folder: Path, shard: int) -> Path:
+    """Where the embeddings of a shard lie in a folder of them."""
+    return folder / shard_name(shard, "embeddings")
+
+
+def _embed_shard(embedder: Embedder, roles: Roles, shard: Shard, path: Path) -> int:
+    """Write the embeddings of a shard unless they are there; how many rows have no image."""
+    with suppress(IntegrityError):
+        if path.is_file() and ParquetShard(path).rows == shard.rows:
+            return int(ParquetShard(path).read([EMBEDDING]).column(0).null_count)
+    column = str(roles.image)
+    table = shard.read([IMAGE if IMAGE in shard.schema.names else column])
+    pieces = [table.slice(start, PIECE) for start in range(0, max(len(table), 1), PIECE)]
+    vectors = pa.chunked_array([_vectors(embedder, column, piece) for piece in pieces])
+    write_table(pa.table({EMBEDDING: vectors}), path)
+    return int(vectors.null_count)
+
+
+def _vectors(embedder: Embedder, column: str, table: pa.Table) -> pa.Array:
+    there = present(table, column)
+    found = embedder.embed(decoded(table, column, embedder.shape))
+    wrong = int((~np.isfinite(found).all(axis=1) & there).sum())
+    if wrong:
+        raise EvidenceError(f"the encoder gave {wrong:,} vectors that are not finite")
+    flat = pa.array(found.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, embedder.width, mask=pa.array(~there))
