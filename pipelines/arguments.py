@@ -80,6 +80,7 @@ _ROLES = {
     "text": "column of text (carried through; not scanned yet)",
     "image": "column of images, or of their paths relative to the folder of the table",
     "id": "column that names a row; without one a row is named by its content",
+    "embedding": "column of vectors that models learn from",
     "time": "column of when a row arrived",
     "source": "column of where a row came from",
 }
@@ -244,6 +245,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="RELEASE|off",
         help="look for the backdoor triggers of this release too, besides those of earlier ones "
         "of the dataset; off: for none of either",
+    )
+    images = parser.add_argument_group("images")
+    images.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="how images become features: pixels, pretrained, trained, timm:NAME, hf:NAME, off; "
+        "default auto: pretrained where it is installed, else pixels",
+    )
+    images.add_argument(
+        "--device", metavar="auto|cpu|cuda", default="auto", help="what encoders compute on (auto)"
     )
     policy = parser.add_argument_group("policy")
     policy.add_argument(

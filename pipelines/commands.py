@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Exit status of a run that was held.
 HELD = 1
 
-_ROLES = ("label", "target", "text", "image", "id", "time", "source")
+_ROLES = ("label", "target", "text", "image", "embedding", "id", "time", "source")
 #: What `--trusted` takes for a file though there is none: everything else is a column.
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".feather", ".arrow", ".npz", ".gz")
 
@@ -40,11 +40,13 @@ def run(said: Namespace) -> int:
     from pipelines.known import given_triggers
     from pipelines.recipes import recipes
     from pipelines.summary import nothing_to_do, summarise
+    from sanitizers.encoders import check_device
 
     started = time.monotonic()
     plan = plan_of(said)
     recipes(plan)
     given_triggers(plan.dataset.triggers)
+    check_device(said.device)
     console = StderrConsole()
     console.quiet = said.quiet
     job = Job(plan, Store.open(plan.store, _salt(said.salt)))
@@ -162,6 +164,8 @@ def plan_of(said: Namespace) -> Plan:
         "policy": _said(said, "clean_loss", "budget") | _lists(said, "fail_on"),
         "sanitizers": _lists(said, "use"),
     }
+    if said.encoder is not None:
+        over["encoders"] = {"use": said.encoder}
     if said.trusted is not None:
         part = "dataset" if _is_data(said.trusted) else "roles"
         over[part]["trusted"] = said.trusted
@@ -180,7 +184,7 @@ def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
         progress.note(f"{job.name}: starting")
         from pipelines import flows
 
-        return flows.run(job, progress, console, verbose=said.verbose)
+        return flows.run(job, progress, console, device=said.device, verbose=said.verbose)
 
 
 def _said(said: Namespace, *names: str) -> dict[str, object]:

@@ -40,6 +40,7 @@ def evidence_key(
     salt: bytes,
     trusted: Ingested | None,
     known: Sequence[Keepsake] = (),
+    embeddings: Sequence[str] = (),
 ) -> str:
     """Name the evidence of a sanitizer by all that decides it.
 
@@ -53,6 +54,8 @@ def evidence_key(
     trusted : Ingested or None
     known : sequence of Keepsake
         What earlier fits have left; decides only where the sanitizer applies it.
+    embeddings : sequence of str
+        The keys of the embeddings that are among the features.
     """
     applied = known if isinstance(recipe, Recalling) else ()
     return key_of(
@@ -65,6 +68,7 @@ def evidence_key(
         salt_digest(salt),
         [shard.sha256 for shard in trusted.shards] if trusted else None,
         [[kept.digest, kept.origin] for kept in applied],
+        list(embeddings),
     )
 
 
@@ -126,9 +130,9 @@ def examine(
             scorer = _fit(recipe, dataset, known)
         abstained = 0
         for file, batch in zip(files, dataset.batches(), strict=True):
-            abstained += _score(recipe.name, scorer, batch, file).column("score").null_count
+            abstained += _score(recipe, scorer, batch, file).column("score").null_count
             stage.advance(len(batch))
-        trusted, conformal = _score_trusted(recipe.name, scorer, dataset, folder)
+        trusted, conformal = _score_trusted(recipe, scorer, dataset, folder)
         kept = _keep(scorer, folder)
     return Examined(
         recipe.name,
@@ -160,17 +164,20 @@ def _keep(scorer: Scorer, folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple({one.digest: one.origin for one in kept}.items())
 
 
-def _score(name: str, scorer: Scorer, batch: Batch, path: Path) -> pa.Table:
+def _score(recipe: Sanitizer, scorer: Scorer, batch: Batch, path: Path) -> pa.Table:
     """Write the evidence of a batch unless it is there."""
     kept = read_file(path) if path.is_file() else None
     if kept is None or not kept.column("row_id").equals(batch.row_ids.cast(pa.string())):
-        with _guarded(name, "scoring"):
-            kept = examine_batch(name, scorer, batch)
+        with _guarded(recipe.name, "scoring"):
+            blank = batch.blank if _uses(recipe, "features") else None
+            kept = examine_batch(recipe.name, scorer, batch, blank)
         write_table(kept, path)
     return kept
 
 
-def _score_trusted(name: str, scorer: Scorer, dataset: Dataset, folder: Path) -> tuple[int, bool]:
+def _score_trusted(
+    recipe: Sanitizer, scorer: Scorer, dataset: Dataset, folder: Path
+) -> tuple[int, bool]:
     """Write the evidence of the trusted rows; how many there are, and whether p-values are theirs.
 
     The rows are those that sanitizers are given, `Dataset.trusted_rows`: at most 20,000, in an
@@ -179,7 +186,7 @@ def _score_trusted(name: str, scorer: Scorer, dataset: Dataset, folder: Path) ->
     batch = dataset.trusted_rows
     if batch is None:
         return 0, False
-    table = _score(name, scorer, batch, trusted_file(folder))
+    table = _score(recipe, scorer, batch, trusted_file(folder))
     if not isinstance(scorer.null, ConformalNull):
         return len(batch), False
     scores = table.column("score").drop_null().to_numpy()

@@ -59,6 +59,13 @@ def ingest(plan: Json, store: str) -> dict[str, str]:
     return steps.ingest_inputs(Job.load(plan, store), _progress.get())
 
 
+@task(name="embed", cache_policy=NO_CACHE, persist_result=False)
+def embed(plan: Json, store: str, inputs: Mapping[str, str], device: str) -> Json:
+    """Make features of the images; return what they were computed on."""
+    done = steps.embed_images(_work(plan, store, inputs), device, _progress.get())
+    return {"device": done[0].device, "seconds": done[0].seconds} if done else {}
+
+
 @task(name="examine", task_run_name="examine-{name}", cache_policy=NO_CACHE, persist_result=False)
 def examine(plan: Json, store: str, inputs: Mapping[str, str], name: str) -> Json:
     """Let one sanitizer score every row; return where its evidence lies."""
@@ -100,8 +107,8 @@ def publish(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
     persist_result=False,
     validate_parameters=False,
 )
-def sanitize_dataset(plan: Json, store: str) -> Json:
-    """Sanitize one dataset: ingest, examine, decide, report, publish.
+def sanitize_dataset(plan: Json, store: str, device: str = "auto") -> Json:
+    """Sanitize one dataset: ingest, embed, examine, decide, report, publish.
 
     Parameters
     ----------
@@ -109,6 +116,8 @@ def sanitize_dataset(plan: Json, store: str) -> Json:
         A `Plan` as JSON.
     store : str
         The root of a store that exists, so that no salt passes through Prefect.
+    device : {"auto", "cpu", "cuda"}
+        What encoders compute on.
 
     Returns
     -------
@@ -119,6 +128,7 @@ def sanitize_dataset(plan: Json, store: str) -> Json:
     work = _work(plan, store, inputs)
     for note in work.notes:
         _progress.get().note(note)
+    embed(plan, store, inputs, device)
     running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
     running.append(risks.submit(plan, store, inputs))
     for scored in running:
@@ -129,7 +139,14 @@ def sanitize_dataset(plan: Json, store: str) -> Json:
     return outcome
 
 
-def run(job: Job, progress: Progress, console: StderrConsole, *, verbose: bool = False) -> Outcome:
+def run(
+    job: Job,
+    progress: Progress,
+    console: StderrConsole,
+    *,
+    device: str = "auto",
+    verbose: bool = False,
+) -> Outcome:
     """Run the flow for a job in this process.
 
     Parameters
@@ -138,6 +155,8 @@ def run(job: Job, progress: Progress, console: StderrConsole, *, verbose: bool =
     progress : Progress
     console : StderrConsole
         Where Prefect's logs go, so that they do not tear the progress display.
+    device : {"auto", "cpu", "cuda"}
+        What encoders compute on.
     verbose : bool
         Show all of Prefect's logs, not only warnings that are not told otherwise.
 
@@ -153,7 +172,7 @@ def run(job: Job, progress: Progress, console: StderrConsole, *, verbose: bool =
     try:
         _start_server()
         plan = job.plan.model_dump(mode="json")
-        return Outcome.load(sanitize_dataset(plan, str(job.store.root)))
+        return Outcome.load(sanitize_dataset(plan, str(job.store.root), device))
     except TerminationSignal:
         raise Terminated from None
     except RuntimeError as error:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipelines.alarms import ALARMS_FORMAT, NO_ALARMS, Alarms, is_watched
 from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
+from pipelines.embed import Embedded, embedding_key, with_embeddings
 from pipelines.examine import evidence_key
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers
@@ -31,6 +32,7 @@ from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
+from pipelines.seen import any_looks_at, encoder_for, looked_at, looks_at, seen_roles
 from pipelines.store import Store, key_of
 from sanitizers.core.consensus import CONSENSUS, Consensus, check_trusted
 from sanitizers.core.data import Dataset, Roles
@@ -38,7 +40,8 @@ from sanitizers.core.errors import PlanError
 from sanitizers.core.keepsake import Keepsake
 from sanitizers.core.policy import SUM
 from sanitizers.core.promise import Promise, promise
-from sanitizers.core.sanitizer import Recalling, Witness
+from sanitizers.core.sanitizer import Recalling, Sanitizer, Witness
+from sanitizers.encoders import AUTO, ImageEncoder
 from sanitizers.risks import CROWDING, PLANTED, RISKS, Finding, in_order
 
 
@@ -144,17 +147,64 @@ class Work:
         """The roles in words, one line each: those that were given, and those that were found."""
         given = self.job.plan.roles.model_dump(exclude_defaults=True)
         said = (f"{role}: {_listed(columns)} (given)" for role, columns in given.items())
-        return (*said, *self.inferred.notes)
+        made = (f"features: made of the images by the encoder {self.encoder_name}",)
+        return (*said, *self.inferred.notes, *(made if self.encoder else ()))
 
     @cached_property
     def chosen(self) -> Chosen:
         """The sanitizers that run, and those that do not."""
-        return choose(self.job.plan, self.roles)
+        plan = self.job.plan
+        return choose(plan, seen_roles(self.roles, encoder_for(plan, self.roles)))
+
+    @cached_property
+    def encoder(self) -> ImageEncoder | None:
+        """What makes features of the images; None where nobody looks at such."""
+        if not any_looks_at(self.chosen.run.values(), "features"):
+            return None
+        return encoder_for(self.job.plan, self.roles)
+
+    @property
+    def encoder_name(self) -> str:
+        """The name of the encoder as a plan would give it; ``off`` where there is none."""
+        if self.encoder is None:
+            return OFF
+        asked = self.job.plan.encoders.use
+        return self.encoder.name if asked == AUTO else asked
+
+    @cached_property
+    def embedding_keys(self) -> tuple[str, ...]:
+        """The keys of the embeddings, of the trusted rows besides; none without an encoder."""
+        if self.encoder is None:
+            return ()
+        parts = [self.data, *([self.trusted] if self.trusted else [])]
+        return tuple(
+            embedding_key(self.encoder, self.data, part, self.roles, self.job.store.salt)
+            for part in parts
+        )
+
+    @property
+    def embeddings(self) -> list[Path]:
+        """Where the embeddings lie."""
+        return [self.job.store.embeddings(self.job.name, key) for key in self.embedding_keys]
+
+    @property
+    def embedded(self) -> Embedded | None:
+        """The embeddings of the data, once they are made."""
+        return Embedded.load(self.embeddings[0]) if self.embeddings else None
+
+    @cached_property
+    def plain(self) -> Dataset:
+        """The rows as they came."""
+        return self.data.dataset(self.roles, self.job.store.salt, self.trusted)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The rows as sanitizers see them."""
-        return self.data.dataset(self.roles, self.job.store.salt, self.trusted)
+        """The rows as sanitizers see them that look at features."""
+        return with_embeddings(self.plain, self.embeddings) if self.encoder else self.plain
+
+    def dataset_for(self, recipe: Sanitizer) -> Dataset:
+        """The rows as a sanitizer sees them."""
+        return self.dataset if looks_at(recipe, "features") else self.plain
 
     @cached_property
     def known(self) -> tuple[Keepsake, ...]:
@@ -173,10 +223,12 @@ class Work:
     def evidence_keys(self) -> dict[str, str]:
         """For each sanitizer the key of its evidence; and that of their sum, if it is to judge."""
         salt = self.job.store.salt
-        keys = {
-            name: evidence_key(recipe, self.data, self.roles, salt, self.trusted, self.known)
-            for name, recipe in self.chosen.run.items()
-        }
+        keys = {}
+        for name, recipe in self.chosen.run.items():
+            made = self.embedding_keys if looks_at(recipe, "features") else ()
+            keys[name] = evidence_key(
+                recipe, self.data, self.roles, salt, self.trusted, self.known, made
+            )
         if self.job.plan.policy.consensus != SUM:
             return keys
         check_trusted(self.trusted_rows)
@@ -204,7 +256,7 @@ class Work:
         settings, salt = self.job.plan.risk_settings(), self.job.store.salt
         if not settings.use:
             return None
-        return risks_key(settings, self.data, self.roles, salt, self.reference)
+        return risks_key(settings, self.data, self.roles, salt, self.reference, self.embedding_keys)
 
     @cached_property
     def looked(self) -> Looked:
@@ -243,7 +295,12 @@ class Work:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """The plan as it was resolved: nothing left to infer, and no path in it."""
-        return {**self.job.plan.decides(), "roles": asdict(self.roles)}
+        encoders = {
+            "use": self.encoder_name,
+            "settings": {self.encoder_name: asdict(self.encoder)} if self.encoder else {},  # type: ignore[call-overload]
+        }
+        resolved = {"roles": asdict(self.roles), "encoders": encoders}
+        return {**self.job.plan.decides(), **resolved}
 
     @cached_property
     def key(self) -> str:
@@ -297,8 +354,9 @@ class Work:
         """The columns that no sanitizer looked at: no feature, no answer, no time, no source."""
         roles = self.roles
         seen = {*roles.features, roles.label, roles.target, roles.time, roles.source}
-        if any("image" in need.split("|") for r in self.chosen.run.values() for need in r.needs):
-            seen.add(roles.image)
+        for recipe in self.chosen.run.values():
+            found = looked_at(recipe, roles, self.encoder) & {"image", "embedding"}
+            seen |= {getattr(roles, role) for role in found}
         known = seen | {roles.id, roles.trusted}
         return tuple(c.name for c in self.data.columns if c.name not in known)
 

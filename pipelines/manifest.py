@@ -115,6 +115,27 @@ class NotRun:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """How images became features.
+
+    Parameters
+    ----------
+    encoder : str
+    key : str
+        Of the folder of the embeddings in the store.
+    device : str
+        What they were computed on; decides nothing but their last digits.
+    width : int
+        Numbers of a vector.
+    """
+
+    encoder: str
+    key: str
+    device: str
+    width: int
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """One file of a release, by its path in the release; `rows` is None where it holds none."""
 
@@ -149,6 +170,8 @@ class Run:
         Of columns and batches, the gravest first.
     promise : Promise or None
         What the policy promises of clean rows, and what was measured of it.
+    embedding : Embedding or None
+        How images became features.
     """
 
     dataset: str
@@ -162,6 +185,7 @@ class Run:
     trusted: str | None = None
     findings: tuple[Finding, ...] = ()
     promise: Promise | None = None
+    embedding: Embedding | None = None
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the run; it marks the run as done."""

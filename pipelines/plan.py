@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pipelines.plan_parts import (
     OFF,
     DatasetPart,
+    EncodersPart,
     Part,
     PolicyPart,
     RisksPart,
@@ -26,6 +27,7 @@ from sanitizers.core.errors import PlanError, did_you_mean
 
 if TYPE_CHECKING:
     from sanitizers.core.policy import Policy
+    from sanitizers.encoders import ImageEncoder
     from sanitizers.risks import RiskSettings
 
 #: The store where neither the plan nor the command names one.
@@ -53,6 +55,7 @@ class Plan(Part):
     ----------
     dataset : DatasetPart
     roles : RolesPart
+    encoders : EncodersPart
     policy : PolicyPart
     sanitizers : SanitizersPart
     risks : RisksPart
@@ -60,6 +63,7 @@ class Plan(Part):
 
     dataset: DatasetPart
     roles: RolesPart = RolesPart()
+    encoders: EncodersPart = EncodersPart()
     policy: PolicyPart = PolicyPart()
     sanitizers: SanitizersPart = SanitizersPart()
     risks: RisksPart = RisksPart()
@@ -138,6 +142,25 @@ class Plan(Part):
         part = self.policy
         return Policy(part.clean_loss, part.budget, rules, part.consensus)
 
+    def encoder(self) -> ImageEncoder | None:
+        """What makes features of images; None where none is to be made."""
+        from sanitizers.encoders import image_encoder
+
+        use, settings = self.encoders.use, self.encoders.settings
+        for name in settings:
+            if name != use:
+                raise PlanError(
+                    f"[encoders.{name}] has settings, and [encoders] use is {use!r}",
+                    do=f'say use = "{name}", or leave them out',
+                )
+        if use == OFF:
+            return None
+        try:
+            return image_encoder(use, settings.get(use))
+        except PlanError as error:
+            where = f"[encoders] {error.found}"
+            raise PlanError(where, expected=error.expected, do=error.do) from None
+
     def risk_settings(self) -> RiskSettings:
         """What is looked for in columns and batches."""
         from sanitizers.risks import RISKS, RiskSettings
@@ -181,6 +204,7 @@ class Plan(Part):
                 expected="trusted rows, which the sum is calibrated on",
                 do="name a file of them in [dataset], or a column in [roles], as `trusted`",
             )
+        self.encoder()
         self.risk_settings()
 
 
@@ -231,6 +255,7 @@ def _known(table: list[str]) -> tuple[str, ...]:
         (): Plan,
         ("dataset",): DatasetPart,
         ("roles",): RolesPart,
+        ("encoders",): EncodersPart,
         ("policy",): PolicyPart,
         ("risks",): RisksPart,
     }

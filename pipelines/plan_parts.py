@@ -140,6 +140,32 @@ class RisksPart(Part):
     sample: int = 20_000
 
 
+def _gather(value: object) -> object:
+    # In TOML the settings of one of several are a table beside `use`, which reads better
+    # than one more level; here they have a field of their own.
+    if not isinstance(value, dict) or "settings" in value:
+        return value
+    known = {k: v for k, v in value.items() if k == "use"}
+    return {**known, "settings": {k: v for k, v in value.items() if k != "use"}}
+
+
+class EncodersPart(Part):
+    """``[encoders]``: how images become features, and ``[encoders.NAME]``: its settings.
+
+    Parameters
+    ----------
+    use : str
+        ``auto``: ``pretrained`` where it is installed, else ``pixels``. Or one of these,
+        ``trained``, ``timm:NAME``, ``hf:NAME``; ``off`` makes none.
+    settings : mapping of str to dict
+    """
+
+    use: Text = "auto"
+    settings: dict[str, dict[str, Any]] = {}
+
+    _gathered = model_validator(mode="before")(_gather)
+
+
 class SanitizersPart(Part):
     """``[sanitizers]``: which run, and ``[sanitizers.NAME]``: their settings.
 
@@ -153,12 +179,4 @@ class SanitizersPart(Part):
     use: Names | None = None
     settings: dict[str, dict[str, Any]] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, value: object) -> object:
-        # In TOML the settings of a sanitizer are a table beside `use`, which reads
-        # better than one more level; here they have a field of their own.
-        if not isinstance(value, dict) or "settings" in value:
-            return value
-        known = {k: v for k, v in value.items() if k == "use"}
-        return {**known, "settings": {k: v for k, v in value.items() if k != "use"}}
+    _gathered = model_validator(mode="before")(_gather)

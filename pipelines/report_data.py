@@ -222,7 +222,8 @@ def _drawn(threshold: Threshold | None) -> list[float]:
 
 
 def _roles(facts: RunFacts) -> tuple[tuple[str, Text], ...]:
-    named = [(role, getattr(facts.roles, role)) for role in sorted(facts.roles.present)]
+    held = ((role, getattr(facts.roles, role)) for role in sorted(facts.roles.present))
+    named = [(role, columns) for role, columns in held if columns]
     return tuple(
         (role, cut(", ".join(v) if isinstance(v, tuple) else v, 1_000)) for role, v in named
     )

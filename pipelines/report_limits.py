@@ -75,7 +75,7 @@ def _not_run(facts: RunFacts) -> Iterator[Limit]:
 
 def _roles(facts: RunFacts) -> Iterator[Limit]:
     for role, unseen in _ABSENT.items():
-        if role not in facts.roles.present:
+        if role not in facts.roles.present and not _used(facts, role):
             where = f" If there is one, name it with `--{role} COLUMN`."
             give = "" if role == "features" else where
             yield Limit(f"No column has the role {role}", f"Invisible to this run: {unseen}.{give}")

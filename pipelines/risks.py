@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ def risks_key(
     roles: Roles,
     salt: bytes,
     reference: Reference | None,
+    embeddings: Sequence[str] = (),
 ) -> str:
     """Name the findings by all that decides them."""
     return key_of(
@@ -112,6 +113,7 @@ def risks_key(
         asdict(roles),
         salt_digest(salt),
         list(reference.files.values()) if reference else None,
+        list(embeddings),
     )
 
 

@@ -71,8 +71,9 @@ def infer_roles(columns: Sequence[ColumnProfile], given: GivenRoles, rows: int) 
     """Give every column its role: what a person said, and sensible ones for the rest.
 
     A label is found by its name only, never by its place, or is the name of the folder that
-    an image lies in. Texts, images, embeddings and nested columns are no features: tabular
-    models learn from numbers, truth values, dates and categories.
+    an image lies in. Texts, images and nested columns are no features: tabular models learn
+    from numbers, truth values, dates and categories, and from one column of vectors, the
+    embedding.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def infer_roles(columns: Sequence[ColumnProfile], given: GivenRoles, rows: int) 
     search.find_source()
     search.find_carried()
     features = tuple(given.features) or search.features()
-    if not features and "image" not in search.found:
+    if not features and not {"image", "embedding"} & search.found.keys():
         kinds = ", ".join(f"{c.name!r} is {c.type}" for c in columns[:_TOLD])
         raise PlanError(
             f"no column to learn from: {kinds}",
@@ -188,7 +189,8 @@ class _Search:
             if role is None:
                 continue
             if role in {"text", "embedding"} and role not in self.found:
-                self._give(role, column, "carried through, not scanned")
+                text = role == "text"
+                self._give(role, column, "carried through, not scanned" if text else "vectors")
             elif role in {"text", "embedding"}:
                 self._leave(column, f"another {role}, carried through, not scanned")
             elif role == "image names":

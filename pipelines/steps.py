@@ -9,11 +9,12 @@ from pathlib import Path
 from pipelines.alarms import raise_alarms
 from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
+from pipelines.embed import Embedded, embed
 from pipelines.examine import examine
 from pipelines.examined import Examined
 from pipelines.ingest import ingest
 from pipelines.job import Job, Work
-from pipelines.manifest import Manifest, NotRun, Run, tool
+from pipelines.manifest import Embedding, Manifest, NotRun, Run, tool
 from pipelines.outcome import Outcome
 from pipelines.progress import Progress
 from pipelines.publish import publish
@@ -21,9 +22,9 @@ from pipelines.recipes import recipes
 from pipelines.report import write_report
 from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
+from pipelines.seen import looked_at
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.errors import InputError
-from sanitizers.core.sanitizer import Witness
 from sanitizers.risks import PLANTED
 
 
@@ -56,10 +57,18 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
     return keys
 
 
+def embed_images(work: Work, device: str, progress: Progress) -> tuple[Embedded, ...]:
+    """Make features of the images, where somebody looks at them."""
+    if work.encoder is None:
+        return ()
+    return embed(work.encoder, work.plain, work.embeddings, device, progress=progress)
+
+
 def examine_with(work: Work, name: str, progress: Progress) -> Examined:
     """Let one sanitizer score every row."""
     recipe = work.chosen.run[name]
-    return examine(recipe, work.dataset, work.evidence[name], work.known, progress=progress)
+    dataset = work.dataset_for(recipe)
+    return examine(recipe, dataset, work.evidence[name], work.known, progress=progress)
 
 
 def look_for_risks(work: Work, progress: Progress) -> Looked:
@@ -108,6 +117,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         trusted=work.keys.get("trusted"),
         findings=work.findings,
         promise=work.promise,
+        embedding=_embedding(work),
     )
     record.write(work.folder)
     return work.decision
@@ -159,7 +169,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         tool_version=tool().version,
         release=str(store.release(name, version)) if version else "",
         reasons={n: recipe.reason for n, recipe in work.witnesses.items()},
-        needs={n: _roles_of(recipe) for n, recipe in kinds.items()},
+        needs={n: looked_at(recipe, work.roles, work.encoder) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
         looked=replace(work.looked, findings=work.findings, use=_looked_for(work)),
@@ -173,6 +183,8 @@ def _looked_for(work: Work) -> tuple[str, ...]:
     return tuple(name for name in work.looked.use if name != PLANTED or work.suspects)
 
 
-def _roles_of(recipe: Witness) -> frozenset[str]:
-    """The roles that a sanitizer looks at; ``time|source`` in its needs means either."""
-    return frozenset(role for need in recipe.needs for role in need.split("|"))
+def _embedding(work: Work) -> Embedding | None:
+    made = work.embedded
+    if made is None:
+        return None
+    return Embedding(work.encoder_name, work.embedding_keys[0], made.device, made.width)

@@ -142,6 +142,10 @@ class Store:
         """Where the rows of an input lie."""
         return self.dataset(dataset) / "inputs" / checked_key(key)
 
+    def embeddings(self, dataset: str, key: str) -> Path:
+        """Where the embeddings of an input lie."""
+        return self.dataset(dataset) / "embeddings" / checked_key(key)
+
     def evidence(self, dataset: str, key: str) -> Path:
         """Where the evidence of one sanitizer lies."""
         return self.dataset(dataset) / "evidence" / checked_key(key)
@@ -197,7 +201,7 @@ class Store:
         """
         folder = self.dataset(dataset)
         stale = list(self._releases(dataset).glob(".staging-*"))
-        for part in ("inputs", "evidence", "runs"):
+        for part in ("inputs", "embeddings", "evidence", "runs"):
             stale += [p for p in (folder / part).glob(".*.tmp-*") if _is_stale(p)]
             stale += [p for p in (folder / part).glob("*/.*.tmp-*") if _is_stale(p)]
         for path in stale:

@@ -23,7 +23,9 @@ SCHEMA = pa.schema(
 )
 
 
-def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
+def examine_batch(
+    name: str, scorer: Scorer, batch: Batch, blank: NDArray[np.bool_] | None = None
+) -> pa.Table:
     """Score a batch and hold the scorer to its promises.
 
     Parameters
@@ -32,6 +34,8 @@ def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
         The sanitizer's name.
     scorer : Scorer
     batch : Batch
+    blank : ndarray of bool, shape (n,), optional
+        Rows that hold nothing to go by: no score counts of these.
 
     Returns
     -------
@@ -54,6 +58,8 @@ def examine_batch(name: str, scorer: Scorer, batch: Batch) -> pa.Table:
             expected=f"floats of shape ({n},)",
         )
     scores = scores.astype(np.float64)
+    if blank is not None:
+        scores[blank] = np.nan
     if np.isinf(scores).any():
         raise EvidenceError(
             f"sanitizer {name!r} gave {int(np.isinf(scores).sum())} infinite scores",
