@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.examined import read_kept
 from sanitizers.core.keepsake import SUSPICION, Keepsake
-from sanitizers.risks import PLANTED, WARNING, Finding
+from sanitizers.risks import NOTE, PLANTED, WARNING, Finding
 
 #: The fewest rows of such a group.
 LEAST = 10
@@ -34,10 +34,14 @@ def _finding(doubt: Keepsake) -> Finding:
     facts = doubt.facts
     rows, label = int(facts["rows"]), facts["label"]
     labelled = f"labelled {label!r}" if label is not None else "of several labels"
+    begins, severity = "look planted, and nothing is proven", WARNING
+    if facts["refuted"]:
+        # A pattern that was tried on innocent rows, in vain: nature is full of these.
+        begins, severity = "were tried for a trigger, in vain", NOTE
     message = (
-        f"{rows:,} rows {labelled} look planted, and nothing is proven ({facts['sampled']:,} "
-        f"were looked at): {facts['why']}; look at them, the report shows some"
+        f"{rows:,} rows {labelled} {begins} ({facts['sampled']:,} were looked at): "
+        f"{facts['why']}; the report shows some"
     )
     detail = {"rows": rows, "row_ids": list(facts["row_ids"])}
     subject = "several labels" if label is None else str(label)
-    return Finding(PLANTED, WARNING, subject, float(rows), float(LEAST), message, detail)
+    return Finding(PLANTED, severity, subject, float(rows), float(LEAST), message, detail)

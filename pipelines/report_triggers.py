@@ -107,7 +107,8 @@ class Triggers:
         Those that some row carries, and those that this run has confirmed.
     calm : tuple of (str, str, Text or None)
         Known ones that no row carries: name, origin, label.
-    groups : tuple of GroupCard
+    groups, refuted : tuple of GroupCard
+        Those that look planted, and those whose pattern was tried in vain.
     more : int
         Triggers and groups that are not shown.
     """
@@ -115,17 +116,18 @@ class Triggers:
     cards: tuple[TriggerCard, ...] = ()
     calm: tuple[tuple[str, str, Text | None], ...] = ()
     groups: tuple[GroupCard, ...] = ()
+    refuted: tuple[GroupCard, ...] = ()
     more: int = 0
 
     @property
     def any(self) -> bool:
         """Whether there is anything to say."""
-        return bool(self.cards or self.calm or self.groups)
+        return bool(self.cards or self.calm or self.groups or self.refuted)
 
     @property
     def pictures(self) -> bool:
         """Whether there are pictures."""
-        return bool(self.cards or self.groups)
+        return bool(self.cards or self.groups or self.refuted)
 
 
 def triggers(facts: RunFacts) -> Triggers:
@@ -150,7 +152,8 @@ def triggers(facts: RunFacts) -> Triggers:
     return Triggers(
         tuple(_card(one, rows, exhibits.get(one.digest), allowance) for one, rows in shown),
         tuple((one.digest[:8], one.origin, _label(one.facts["label"])) for one in calm),
-        tuple(_group(one, allowance) for one in doubts),
+        tuple(_group(one, allowance) for one in doubts if not one.facts["refuted"]),
+        tuple(_group(one, allowance) for one in doubts if one.facts["refuted"]),
         more,
     )
 

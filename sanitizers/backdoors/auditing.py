@@ -191,6 +191,7 @@ def _doubt(candidate: Candidate) -> Suspicion:
         candidate.label,
         candidate.rows,
         "the rows share a pattern, but a model that has not seen them answers to it as well",
+        refuted=True,
     )
 
 

@@ -123,6 +123,7 @@ def suspicion(sampled: Sampled, found: Suspicion, rows: Rows, label: str | None)
         "others": len(others),
         "sampled": int(sampled.usable.sum()),
         "why": found.why,
+        "refuted": bool(found.refuted),
         "row_ids": sampled.ids(rows),
     }
     arrays = {"carriers": sampled.shown(rows), "innocents": sampled.shown(others)}

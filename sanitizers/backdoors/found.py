@@ -72,11 +72,14 @@ class Suspicion:
     rows : ndarray of int64
     why : str
         One sentence.
+    refuted : bool
+        Whether a stamp was tried, and its effect had other causes: it is natural, most likely.
     """
 
     label: int
     rows: Rows
     why: str
+    refuted: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -178,7 +178,11 @@ class BackdoorScorer:
             one = recall(signature(trigger, self.classes, shape, ground, len(audited)))
             confirmed.append(one)
             kept += [one.keepsake, carriers(sampled, one, rows, len(covers), trigger)]
+        explained = [np.concatenate([t.rows, t.covers]) for t in self.triggers]
         for doubt in self.suspicions:
+            # A group that a confirmed trigger explains is told with that.
+            if any(np.isin(doubt.rows, rows).mean() > 0.5 for rows in explained):
+                continue
             label = self.classes[doubt.label] if doubt.label >= 0 else None
             kept.append(suspicion(sampled, doubt, audited[doubt.rows], label))
         return replace(self, confirmed=tuple(confirmed), keepsakes=tuple(kept))
