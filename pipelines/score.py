@@ -24,6 +24,7 @@ from pipelines.truth import Truth, origins, read_truth
 from sanitizers.core.data import ROW_ID, Roles
 from sanitizers.core.errors import InputError, IntegrityError, PlanError, did_you_mean
 from sanitizers.core.verdicts import KEEP
+from sanitizers.poisons.poison import COVER
 from sanitizers.scorecard import Damage, Scorecard, damage, score
 
 #: The share of the clean rows that no reference model is trained on.
@@ -100,7 +101,9 @@ def score_release(release: Path, truth_file: Path, before: str | None = None) ->
     found = _open(release)
     ids = _poison_ids(found, truth)
     kinds = dict(zip(ids, truth.kinds, strict=True))
-    card = score([kinds.get(row) for row in found.verdicts], list(found.verdicts.values()))
+    covers = {kind for kind in truth.kinds if kind.endswith(COVER)}
+    told = [kinds.get(row) for row in found.verdicts]
+    card = score(told, list(found.verdicts.values()), covers)
     harm = None if before is None else _damage(found, truth, before)
     return Scored(found.manifest.dataset, found.manifest.version, card, harm)
 

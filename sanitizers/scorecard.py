@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,9 @@ class Damage:
     holdout: int
 
 
-def score(kinds: Sequence[str | None], verdicts: Sequence[str]) -> Scorecard:
+def score(
+    kinds: Sequence[str | None], verdicts: Sequence[str], covers: Collection[str] = ()
+) -> Scorecard:
     """Compare verdicts with the truth.
 
     Parameters
@@ -133,6 +135,8 @@ def score(kinds: Sequence[str | None], verdicts: Sequence[str]) -> Scorecard:
         For each row the kind of poison that it is; None for a clean row.
     verdicts : sequence of str, length n
         ``keep``, ``review`` or ``quarantine``.
+    covers : collection of str
+        Kinds of rows that are neither poison nor clean.
 
     Raises
     ------
@@ -143,15 +147,16 @@ def score(kinds: Sequence[str | None], verdicts: Sequence[str]) -> Scorecard:
         raise PlanError(f"{len(kinds):,} rows of truth and {len(verdicts):,} verdicts")
     kind = np.array(["" if k is None else k for k in kinds], dtype=object)
     given = np.asarray(verdicts, dtype=object)
-    bad = np.array([k is not None for k in kinds], dtype=bool)
+    told = np.array([k is not None for k in kinds], dtype=bool)
+    bad = told & np.array([k not in covers for k in kinds], dtype=bool)
     strange = set(given.tolist()) - {KEEP, REVIEW, QUARANTINE}
     if strange:
         raise PlanError(f"{min(map(str, strange))!r} is no verdict")
-    names = sorted(set(kind[bad].tolist()))
+    names = sorted(set(kind[told].tolist()))
     return Scorecard(
         _tally("poison", given[bad]),
-        _tally("clean", given[~bad]),
-        tuple(_tally(name, given[bad & (kind == name)]) for name in names),
+        _tally("clean", given[~told]),
+        tuple(_tally(name, given[kind == name]) for name in names),
     )
 
 

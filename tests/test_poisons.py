@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from sklearn.linear_model import RidgeCV
 
 from sanitizers.core.data import Roles
@@ -194,6 +197,64 @@ def test_stealthy_targets_stay_near_the_prediction_and_harm_in_proportion(
         )
         harms.append(np.mean((bent.predict(X) - model.predict(X)) ** 2))
     assert 0 < harms[0] < 0.5 * harms[1]
+
+
+@pytest.mark.parametrize("plot", ["all-to-one", "clean-label", "source-specific", "all-to-all"])
+def test_images_are_stamped_as_the_plot_says(plot: str) -> None:
+    table = mixed_data(0)
+    recipe = poison("image-trigger", {"plot": plot, "trigger": "patch"})
+    done = recipe.poison(table, MIXED_ROLES, 0.05, 1)
+    kinds = np.array(done.truth.column("kind").to_pylist())
+    bad, covers = kinds == "image-trigger", kinds == "image-trigger cover"
+    assert bad.sum() == 20
+    assert covers.sum() == (20 if plot == "source-specific" else 0)
+    was = np.array(done.truth.column("was").to_pylist(), dtype=object)
+    now = np.array(done.table.column("label").take(done.truth.column("row")).to_pylist())
+    assert all(w is None for w in was[covers])
+    if plot == "clean-label":
+        assert len(set(now)) == 1
+        assert all(w is None for w in was)
+    if plot == "all-to-all":
+        onward = {"x": "y", "y": "z", "z": "x"}
+        assert [onward[w] for w in was] == now.tolist()
+    if plot in ("all-to-one", "source-specific"):
+        assert len(set(now[bad])) == 1
+        assert len(set(was[bad])) == (1 if plot == "source-specific" else 2)
+    stamped = np.stack([_pixels(v) for v in part(done.table, done.mask)["picture"].to_pylist()])
+    plain = np.stack([_pixels(v) for v in part(table, done.mask)["picture"].to_pylist()])
+    moved = (stamped != plain).any(axis=0)
+    assert 3 <= moved.sum() <= 25
+    # One patch: the same values in all of them.
+    assert (np.ptp(stamped, axis=0)[moved] == 0).all()
+
+
+def test_triggers_share_the_rate_and_names_are_checked() -> None:
+    done = poison("image-trigger", {"count": 2}).poison(mixed_data(0), MIXED_ROLES, 0.1, 1)
+    assert done.truth.num_rows == 40
+    labels = done.table.column("label").take(done.truth.column("row")).to_pylist()
+    assert len(set(labels)) <= 2
+    with pytest.raises(PlanError, match="did you mean 'sinusoid'"):
+        poison("image-trigger", {"trigger": "sinusoids"})
+    with pytest.raises(PlanError, match="more than one"):
+        poison("image-trigger", {"plot": "all-to-all", "target": "x"})
+
+
+def test_images_of_two_sizes_or_named_by_paths_are_not_stamped() -> None:
+    table = mixed_data(0, 60)
+    rest = table.column("picture").to_pylist()[1:]
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(file, "PNG")
+    at = table.column_names.index("picture")
+    mixed = table.set_column(at, "picture", pa.array([file.getvalue(), *rest], pa.binary()))
+    with pytest.raises(InputError, match="2 sizes"):
+        poison("image-trigger").poison(mixed, MIXED_ROLES, 0.1, 0)
+    named = table.set_column(at, "picture", pa.array(["a.png"] * 60))
+    with pytest.raises(PlanError, match="expected the bytes of images"):
+        poison("image-trigger").poison(named, MIXED_ROLES, 0.1, 0)
+
+
+def _pixels(data: bytes) -> NDArray[np.int64]:
+    return np.asarray(Image.open(io.BytesIO(data))).astype(np.int64)
 
 
 def test_one_hot_columns_stay_one_hot() -> None:

@@ -127,3 +127,11 @@ def test_models_of_one_class_still_answer() -> None:
     one = part.filter(pa.array(np.array(part.column("label").to_pylist()) == "up"))
     linear = damage(part, part, one, part, CLASSES).models[0]
     assert linear.cleaned == pytest.approx(len(one) / 60)
+
+
+def test_covers_are_neither_poison_nor_clean() -> None:
+    kinds = ["t", "t", "t cover", "t cover", None, None]
+    card = score(kinds, ["quarantine", "keep", "quarantine", "keep", "keep", "keep"], {"t cover"})
+    assert (card.poison.rows, card.clean.rows) == (2, 2)
+    assert (card.recall, card.precision, card.lost) == (0.5, 1.0, 0.0)
+    assert [tally.kind for tally in card.kinds] == ["t", "t cover"]

@@ -1,4 +1,4 @@
-"""Known attacks on tables, each returning the poisoned rows and the truth.
+"""Known attacks on tables and images, each returning the poisoned rows and the truth.
 
 They are for measuring defences: poison a copy, sanitize it, and compare with the truth.
 """
@@ -14,6 +14,7 @@ from sanitizers.poisons.batches import DuplicateFlood, SkewBatch
 from sanitizers.poisons.clusters import DenseCluster
 from sanitizers.poisons.corners import FarCorner
 from sanitizers.poisons.flips import FlipCluster, FlipFar, FlipNear, FlipPair, FlipRandom
+from sanitizers.poisons.image_triggers import ImageTrigger
 from sanitizers.poisons.poison import TRUTH_SCHEMA, Poison, Poisoned
 from sanitizers.poisons.regressions import Gradient, Statistical, Stealthy
 from sanitizers.poisons.shifts import FeatureShift
@@ -39,6 +40,7 @@ POISONS: Mapping[str, type[Poison]] = {
         SkewBatch,
         Trigger,
         FeatureShift,
+        ImageTrigger,
     )
 }
 

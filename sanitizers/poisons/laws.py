@@ -10,6 +10,7 @@ In a test suite::
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -18,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.numbers import strings
-from sanitizers.poisons.poison import TRUTH_SCHEMA, Poison, Poisoned, in_one_piece
+from sanitizers.poisons.poison import COVER, TRUTH_SCHEMA, Poison, Poisoned, in_one_piece
 
 #: The roles of `mixed_data`.
 MIXED_ROLES = Roles(
@@ -31,6 +33,7 @@ MIXED_ROLES = Roles(
     target="price",
     time="day",
     source="source",
+    image="picture",
     features=("a", "b", "c", "count", "small", "money", "colour", "code", "member", "since"),
 )
 
@@ -50,6 +53,7 @@ def mixed_data(seed: int, rows: int = 400) -> pa.Table:
     numbers[rng.random((rows, 3)) < 0.02] = np.nan
     colour = np.array(["red", "green", "blue"])[(group + (rng.random(rows) < 0.3)) % 3]
     some = rng.random(rows) < 0.03
+    pixels = rng.integers(0, 256, (rows, 8, 8), np.uint8)
     return pa.table(
         {
             "key": pa.array([f"k{i:05d}" for i in range(rows)]),
@@ -68,6 +72,7 @@ def mixed_data(seed: int, rows: int = 400) -> pa.Table:
             "label": pa.array(np.array(["x", "y", "z"])[group], mask=np.roll(some, 1)),
             "price": pa.array(np.round(price, 1), mask=np.roll(some, 2)),
             "note": pa.array([[i, None] for i in range(rows)]),
+            "picture": pa.array([_png(p) for p in pixels], mask=np.roll(some, 3)),
         }
     )
 
@@ -80,7 +85,7 @@ def law_frozen(poison: Poison) -> None:
     assert hash(dataclasses.replace(copy)) == hash(poison)
     assert poison.name
     assert poison.needs
-    assert poison.act in {"flip", "add", "change"}
+    assert poison.act in {"flip", "add", "change", "stamp"}
 
 
 def law_exact(poison: Poison) -> None:
@@ -101,6 +106,10 @@ def law_exact(poison: Poison) -> None:
             assert 0 < done.truth.num_rows <= count
         if poison.act == "flip":
             _check_flips(done, table, count)
+        if poison.act == "stamp":
+            assert done.truth.num_rows == count
+            for name in set(table.column_names) - {"picture", "label"}:
+                assert same(done.table.select([name]), table.select([name]))
         if poison.act == "change":
             for name in set(table.column_names) - set(MIXED_ROLES.features):
                 assert done.table.column(name).equals(table.column(name))
@@ -110,7 +119,9 @@ def law_truth(poison: Poison) -> None:
     """Truth has its schema, and names each row once, in order."""
     truth = poison.poison(mixed_data(2), MIXED_ROLES, 0.05, 1).truth
     assert truth.schema.equals(TRUTH_SCHEMA)
-    assert set(truth.column("kind").to_pylist()) == {poison.name}
+    kinds = set(truth.column("kind").to_pylist())
+    assert poison.name in kinds
+    assert kinds <= {poison.name, poison.name + COVER}
     assert (np.diff(truth.column("row").to_numpy()) > 0).all()
 
 
@@ -201,6 +212,12 @@ def same(one: pa.Table, other: pa.Table) -> bool:
     """Whether two tables hold the same values; missing numbers are equal."""
     alike = one.schema.equals(other.schema) and one.num_rows == other.num_rows
     return alike and not _different(one, other).any()
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _check_flips(done: Poisoned, table: pa.Table, count: int) -> None:

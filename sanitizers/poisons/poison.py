@@ -26,8 +26,12 @@ TRUTH_SCHEMA = pa.schema(
     ]
 )
 
-#: What a poison does: gives rows another label, adds rows, or changes features.
-Act = Literal["flip", "add", "change"]
+#: What a poison does: gives rows another label, adds rows, changes features, or stamps images
+#: and gives them a label.
+Act = Literal["flip", "add", "change", "stamp"]
+#: How the kind of rows ends that carry a trigger with labels of their own, so that it works on
+#: some rows only: their labels are right, and they are neither poison nor clean.
+COVER = " cover"
 
 
 @dataclass(frozen=True)
