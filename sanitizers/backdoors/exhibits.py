@@ -134,6 +134,29 @@ def _cut(label: str | None) -> str | None:
     return None if label is None else label[:_CHARACTERS]
 
 
+def explains(trigger: Trigger, doubt: Suspicion, sampled: Sampled, audited: Rows) -> bool:
+    """Whether a group is what a confirmed trigger made of a label: the carriers, or the rest.
+
+    Beside many carriers the rest of their label looks like rows that do not belong to it.
+
+    Parameters
+    ----------
+    trigger : Trigger
+    doubt : Suspicion
+    sampled : Sampled
+    audited : ndarray of int64
+        The places in the sample of the images that were audited.
+    """
+    own = np.concatenate([trigger.rows, trigger.covers])
+    if np.isin(doubt.rows, own).mean() > 0.5:
+        return True
+    if doubt.label != trigger.target:
+        return False
+    label = sampled.labels[audited[doubt.rows[0]]]
+    rest = sampled.others(str(label), audited[own])
+    return bool(np.isin(rest, audited[doubt.rows]).mean() > 0.5)
+
+
 def _deviations(trigger: Trigger, images: Images) -> NDArray[np.float64]:
     """How much of the pattern is in images, in units of the filter's line."""
     return trigger.filter.deviations(to_planes(images)) / trigger.filter.line

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sanitizers.backdoors.arrays import Images, Labels
 from sanitizers.backdoors.auditing import ROWS_LEAST, Settings, audit, score
-from sanitizers.backdoors.exhibits import Sampled, average, carriers, suspicion
+from sanitizers.backdoors.exhibits import Sampled, average, carriers, explains, suspicion
 from sanitizers.backdoors.found import Suspicion, Trigger
 from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.signature import Recalled, recall, signature
@@ -178,10 +178,9 @@ class BackdoorScorer:
             one = recall(signature(trigger, self.classes, shape, ground, len(audited)))
             confirmed.append(one)
             kept += [one.keepsake, carriers(sampled, one, rows, len(covers), trigger)]
-        explained = [np.concatenate([t.rows, t.covers]) for t in self.triggers]
         for doubt in self.suspicions:
-            # A group that a confirmed trigger explains is told with that.
-            if any(np.isin(doubt.rows, rows).mean() > 0.5 for rows in explained):
+            # Told with the trigger that explains it.
+            if any(explains(trigger, doubt, sampled, audited) for trigger in self.triggers):
                 continue
             label = self.classes[doubt.label] if doubt.label >= 0 else None
             kept.append(suspicion(sampled, doubt, audited[doubt.rows], label))
