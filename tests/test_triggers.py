@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 
 from pipelines.keepsakes import files_of, read_keepsake, write_keepsake
-from sanitizers.backdoors import Backdoors
-from sanitizers.backdoors.exhibits import POINTS, STRIP
+from sanitizers.backdoors import Backdoors, BackdoorScorer, Suspicion
+from sanitizers.backdoors.exhibits import POINTS, STRIP, Sampled
 from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.signature import recall
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import EvidenceError, IntegrityError
-from sanitizers.core.keepsake import ARRAY_BYTES, CARRIERS, TRIGGER, Keepsake
+from sanitizers.core.keepsake import ARRAY_BYTES, CARRIERS, SUSPICION, TRIGGER, Keepsake
 from sanitizers.core.sanitizer import Keeping, Recalling
 from tests.triggers import (
     CLASSES,
@@ -354,3 +354,42 @@ def test_the_largest_signature_fits() -> None:
     assert sum(a.nbytes for a in one.arrays.values()) < ARRAY_BYTES
     assert len(json.dumps(dict(one.facts))) < 2_000
     assert set(CLASSES) >= {one.facts["label"], one.facts["source"]}
+
+
+# ------------------------------------------------------------------ groups
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "told"),
+    [
+        (range(30), 0, False),  # the carriers
+        (range(20, 40), 0, True),  # a third of them, and of the rest
+        (range(30, 60), 0, False),  # the rest of their label
+        (range(30, 40), 0, True),  # some of it
+        (range(60, 90), 1, True),  # another label
+    ],
+)
+def test_a_group_that_a_trigger_explains_is_told_with_it(
+    rows: range, label: int, told: bool
+) -> None:
+    names = np.array(["bag"] * 60 + ["coat"] * 40, dtype=object)
+    ids = [f"r{i}" for i in range(100)]
+    sampled = Sampled(images(100), names, ids, np.ones(100, dtype=bool))
+    doubt = Suspicion(label, np.array(rows), "they look like others")
+    scorer = BackdoorScorer(CLASSES, (trigger(),), (doubt,))
+    kinds = [one.kind for one in scorer.shown(sampled, np.arange(100), ()).keepsakes]
+    assert kinds == [TRIGGER, CARRIERS, *([SUSPICION] if told else [])]
+
+
+def test_places_in_the_sample_are_not_places_among_the_audited() -> None:
+    # The first ten of the sample were held back before the audit.
+    sampled = Sampled(
+        images(100),
+        np.array(["bag"] * 100, dtype=object),
+        [f"r{i}" for i in range(100)],
+        np.ones(100, dtype=bool),
+    )
+    scorer = BackdoorScorer(CLASSES, (trigger(),)).shown(sampled, np.arange(10, 100), ())
+    shown = scorer.keepsakes[1]
+    assert shown.facts["row_ids"][0] == "r10"
+    assert np.array_equal(shown.arrays["carriers"][0], images(100)[10])
