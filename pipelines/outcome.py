@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pipelines.decide import Decision
 from pipelines.manifest import MANIFEST, REPORT
-from sanitizers.risks import NOTE, Finding
+from sanitizers.risks import NOTE, PLANTED, Finding
 
 #: The keys of the object that ``--json`` prints, in their order.
 JSON_KEYS = (
@@ -51,7 +51,8 @@ class Outcome:
     already : bool
         True where an earlier run had published exactly this.
     findings : tuple of (str, str, str)
-        Warnings and alarms about columns and batches: severity, risk, message.
+        Warnings and alarms about columns and batches, and groups of rows that look planted:
+        severity, risk, message.
     unscanned : tuple of str
         Columns that were carried through and that no sanitizer looked at.
     """
@@ -122,7 +123,7 @@ class Outcome:
             str(release / MANIFEST) if release else None,
             str(release / REPORT if release else report) if release or report else None,
             already,
-            tuple((f.severity, f.risk, f.message[:TOLD]) for f in findings if f.severity != NOTE)[
+            tuple((f.severity, f.risk, f.message[:TOLD]) for f in findings if _is_told(f))[
                 :FINDINGS
             ],
             tuple(unscanned),
@@ -140,3 +141,8 @@ class Outcome:
         """The object that ``--json`` prints."""
         value = asdict(self)
         return {key: value[key] for key in JSON_KEYS}
+
+
+def _is_told(finding: Finding) -> bool:
+    """Notes are natural in most data; but nobody else tells of rows that look planted."""
+    return finding.severity != NOTE or finding.risk == PLANTED

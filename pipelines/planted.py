@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.examined import read_kept
 from sanitizers.core.keepsake import SUSPICION, Keepsake
-from sanitizers.risks import NOTE, PLANTED, WARNING, Finding
+from sanitizers.risks import NOTE, PLANTED, Finding
 
 #: The fewest rows of such a group.
 LEAST = 10
@@ -27,21 +27,21 @@ def planted(evidence: Iterable[Path]) -> tuple[Finding, ...]:
         If a keepsake is not as it was written.
     """
     kept = (one for folder in evidence for one in read_kept(folder))
-    return tuple(_finding(one) for one in kept if one.kind == SUSPICION)
+    doubts = (one for one in kept if one.kind == SUSPICION)
+    # What was tried in vain is in the report only: nature is full of such patterns.
+    return tuple(_finding(one) for one in doubts if not one.facts["refuted"])
 
 
 def _finding(doubt: Keepsake) -> Finding:
     facts = doubt.facts
     rows, label = int(facts["rows"]), facts["label"]
     labelled = f"labelled {label!r}" if label is not None else "of several labels"
-    begins, severity = "look planted, and nothing is proven", WARNING
-    if facts["refuted"]:
-        # A pattern that was tried on innocent rows, in vain: nature is full of these.
-        begins, severity = "were tried for a trigger, in vain", NOTE
     message = (
-        f"{rows:,} rows {labelled} {begins} ({facts['sampled']:,} were looked at): "
-        f"{facts['why']}; the report shows some"
+        f"{rows:,} of {facts['sampled']:,} rows that were looked at, {labelled}, look planted: "
+        f"{facts['why']}; nothing is proven, and clean images have such groups, too: look at "
+        "those in the report"
     )
     detail = {"rows": rows, "row_ids": list(facts["row_ids"])}
     subject = "several labels" if label is None else str(label)
-    return Finding(PLANTED, severity, subject, float(rows), float(LEAST), message, detail)
+    # A note: 5,000 clean images have none (Fashion-MNIST) or one to three (CIFAR-10, signs).
+    return Finding(PLANTED, NOTE, subject, float(rows), float(LEAST), message, detail)

@@ -14,9 +14,9 @@ from pipelines.outcome import Outcome
 from pipelines.progress import per_second
 from pipelines.terminal import StderrConsole, plain
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
-from sanitizers.risks import ALARM, WARNING
+from sanitizers.risks import ALARM, NOTE, WARNING
 
-_SEVERITIES = {ALARM: "bold red", WARNING: "yellow"}
+_SEVERITIES = {ALARM: "bold red", WARNING: "yellow", NOTE: "bold"}
 #: Columns that are named, at most.
 NAMED = 5
 _STYLES = {KEEP: "green", REVIEW: "yellow", QUARANTINE: "red"}

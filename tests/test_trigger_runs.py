@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipelines.job import Job, Work
 from pipelines.keepsakes import write_keepsake
 from pipelines.known import INDEX, MOST, TRIGGERS, given_triggers, known_triggers, write_triggers
 from pipelines.manifest import Manifest
+from pipelines.outcome import Outcome
 from pipelines.plan import Plan
 from pipelines.planted import planted
 from pipelines.progress import SILENT
@@ -36,7 +37,7 @@ from pipelines.verify import verify
 from sanitizers.backdoors.signature import recall
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.keepsake import TRIGGER, Keepsake
-from sanitizers.risks import NOTE, WARNING
+from sanitizers.risks import NOTE
 from tests.report_run import make_run
 from tests.spine import SALT
 from tests.triggers import SHAPE, dataset, exhibits, images, kept, stamped, trigger
@@ -291,11 +292,22 @@ def test_groups_without_proof_are_findings_and_may_hold_a_run(again: Path, first
     # The finder tells of none by itself: it recalls nothing.
     assert told == []
     folder = next(iter(first.work.evidence.values()))
-    doubt, note = sorted(planted([folder]), key=lambda f: f.severity, reverse=True)
-    assert (doubt.severity, doubt.subject, doubt.value) == (WARNING, "bag", 5.0)
-    assert "look planted, and nothing is proven" in doubt.message
+    # What was tried in vain is none.
+    (doubt,) = planted([folder])
+    assert (doubt.severity, doubt.subject, doubt.value) == (NOTE, "bag", 5.0)
+    assert "look planted" in doubt.message
+    assert "nothing is proven" in doubt.message
     assert len(doubt.detail["row_ids"]) == 5
-    assert (note.severity, "in vain" in note.message) == (NOTE, True)
+    outcome = Outcome.of(
+        "a",
+        first.work.decision,
+        (),
+        findings=[doubt, replace(doubt, risk="bias")],
+        trusted=False,
+        release=None,
+        report=None,
+    )
+    assert [risk for _, risk, _ in outcome.findings] == ["planted"]
     held = first.work.decision.failing_on(["planted"], [doubt])
     assert held.held
     assert "look planted" in held.held_because
