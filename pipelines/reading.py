@@ -21,7 +21,7 @@ from pipelines.readers.sources import Source
 from pipelines.readers.unify import unify
 from pipelines.rows import FILE, ROW, RowWriter, UnreadableWriter
 from pipelines.shards import ParquetShard
-from sanitizers.core.data import ROW_ID, ROW_KEY
+from sanitizers.core.data import EMBEDDING, ROW_ID, ROW_KEY
 from sanitizers.core.errors import InputError, PlanError, did_you_mean
 from sanitizers.core.image_columns import IMAGE
 
@@ -150,7 +150,7 @@ def _with_roles(
 def _id_column(schema: pa.Schema, asked: str | None) -> str | None:
     """The column that names the rows; checks that no other has a name of ours."""
     names = schema.names
-    for name in (ROW_KEY, FILE, ROW, IMAGE):
+    for name in (ROW_KEY, FILE, ROW, IMAGE, EMBEDDING):
         if name in names:
             raise InputError(f"a column is called {name!r}", do="rename it; the name is ours")
     if asked is not None and asked not in names:

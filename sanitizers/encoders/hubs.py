@@ -127,6 +127,7 @@ def _embedder(
         tuple(255.0 * float(v) for v in mean),
         tuple(255.0 * float(v) for v in deviation),
         rgb=True,
+        unit=True,
     )
 
 

@@ -37,6 +37,7 @@ class Pretrained:
             (127.0,),
             (128.0,),
             rgb=True,
+            unit=True,
         )
 
 

@@ -38,6 +38,9 @@ class TorchEmbedder:
         Of the pixels, from 0 to 255: one for all channels, or one for each.
     rgb : bool
         Whether grey images become three channels.
+    unit : bool
+        Whether vectors are brought to length 1: of nets that were trained elsewhere the
+        direction says what an image shows, and the length mostly how much contrast it has.
 
     Notes
     -----
@@ -53,6 +56,7 @@ class TorchEmbedder:
     mean: tuple[float, ...] = (127.5,)
     deviation: tuple[float, ...] = (127.5,)
     rgb: bool = False
+    unit: bool = False
 
     def embed(self, images: Images) -> Vectors:
         torch = load_torch("an encoder")
@@ -68,6 +72,8 @@ class TorchEmbedder:
         threads = 1 if cuda else cores()
         with one_thread(torch):
             found = in_blocks(work, images, _BLOCK[self.device], self.width, threads)
+        if self.unit:
+            found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
         return np.clip(found, -_LARGEST, _LARGEST).astype(np.float16)
 
     def _ready(self, torch: Any, images: Images) -> Any:
