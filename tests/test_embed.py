@@ -204,7 +204,7 @@ def test_trusted_rows_have_vectors_of_the_same_encoder(ingested: Ingested, tmp_p
 
 
 def test_a_key_names_all_that_decides_and_nothing_else(ingested: Ingested, tmp_path: Path) -> None:
-    def key(encoder: Any = None, part: Ingested = ingested, **roles: str) -> str:
+    def key(encoder: Any = None, part: Ingested = ingested, **roles: Any) -> str:
         return embedding_key(encoder or Pixels(), ingested, part, replace(ROLES, **roles), SALT)
 
     other = read_in(rows_of((3,)), tmp_path / "other")

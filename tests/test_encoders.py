@@ -83,12 +83,12 @@ def data() -> Dataset:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_is_a_frozen_value_that_cannot_embed(recipe: Any) -> None:
-    assert isinstance(recipe, ImageEncoder)
-    assert not isinstance(recipe, Embedder)
     assert dataclasses.replace(recipe) == recipe
     assert hash(dataclasses.replace(recipe)) == hash(recipe)
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.sample = 1
+    assert isinstance(recipe, ImageEncoder)
+    assert not isinstance(recipe, Embedder)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -191,8 +191,7 @@ def test_a_label_of_one_class_trains_nothing() -> None:
 @pytest.mark.parametrize("make", [small_net, residual_net])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (33, 17, 3), (2, 2, 1)])
 def test_nets_take_every_shape(make: Any, shape: tuple[int, int, int]) -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     layers, head = make(torch, (5, *shape), 4)
     features = layers.eval()(torch.zeros(5, shape[2], *shape[:2]))
     assert features.shape == (5, WIDTH)
@@ -216,8 +215,7 @@ def test_weights_of_other_bytes_are_not_read(
 
 @needs_weights
 def test_every_weight_but_the_classifiers_is_used() -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     weights = torch.load(efficientnet.weights_file(), weights_only=True)
     layers = dict(efficientnet._layers())
     used = {f"{name}.weight" for name in layers}
@@ -233,8 +231,7 @@ def test_every_weight_but_the_classifiers_is_used() -> None:
 
 @needs_weights
 def test_a_folded_normalisation_is_the_same_as_one_that_follows() -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     functional = torch.nn.functional
     net = efficientnet.efficientnet_lite0("cpu")
     weights = torch.load(efficientnet.weights_file(), weights_only=True)
@@ -243,8 +240,8 @@ def test_a_folded_normalisation_is_the_same_as_one_that_follows() -> None:
     plain = functional.conv2d(
         functional.pad(x, (0, 1, 0, 1)), weights["_conv_stem.weight"], None, 2
     )
-    norm = [weights[f"_bn0.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-    expected = functional.batch_norm(plain, *norm, eps=1e-3)
+    parts = ("running_mean", "running_var", "weight", "bias")
+    expected = functional.batch_norm(plain, *(weights[f"_bn0.{p}"] for p in parts), eps=1e-3)
     assert torch.allclose(net._convolve(x, "_conv_stem", 2), expected, atol=1e-4)
 
 
@@ -325,8 +322,7 @@ def test_a_hub_whose_library_is_missing_says_what_to_install(
 def test_a_model_of_timm_is_asked_for_by_its_name(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     asked: list[tuple[str, dict[str, object]]] = []
 
     def create_model(name: str, **said: object) -> Any:
@@ -350,8 +346,7 @@ def test_a_model_of_timm_is_asked_for_by_its_name(
 def test_a_model_of_hugging_face_is_read_without_its_code(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     asked: list[dict[str, object]] = []
 
     class Net(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -405,8 +400,7 @@ def test_blocks_are_of_one_size_and_in_order() -> None:
 
 @pytest.fixture
 def threads() -> Iterator[int]:
-    import torch
-
+    torch = devices.load_torch("a test")
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield 3
@@ -415,8 +409,7 @@ def threads() -> Iterator[int]:
 
 @needs_weights
 def test_the_threads_of_torch_are_left_as_they_were(threads: int, data: Dataset) -> None:
-    import torch
-
+    torch = devices.load_torch("a test")
     Pretrained().fit(data, "cpu").embed(drawn(3))
     assert torch.get_num_threads() == threads
 
