@@ -338,6 +338,7 @@ class Work:
             rows=self.data.rows,
             trusted=self.trusted_rows > 0,
             settings=self.job.plan.sanitizers.settings,
+            vectors=bool(self.encoder or self.roles.embedding),
         )
 
     @cached_property

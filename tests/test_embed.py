@@ -277,6 +277,7 @@ def test_a_run_says_what_its_features_are_made_by(twins: Path, tmp_path: Path) -
     assert "device" not in json.dumps(record["plan"])
     assert "features: made of the images by the encoder pixels" in work.notes
     assert work.unscanned == ()
+    assert "an embedding" in work.promise.note
     outcome = steps.publish_rows(work, SILENT)
     assert outcome.release is not None
     clean = pq.read_schema(sorted(Path(outcome.release).glob("clean/*.parquet"))[0])

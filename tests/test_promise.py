@@ -149,3 +149,10 @@ def test_where_only_exact_lines_are_drawn_no_measurement_stands_beside() -> None
         alone = made(*names)
         assert (alone.measured, alone.expected, alone.shares) == ((), None, {})
         assert all(name in alone.note for name in names)
+
+
+def test_a_measurement_of_tables_says_nothing_of_embeddings() -> None:
+    told = made(*RAN, vectors=True)
+    assert (told.measured, told.expected) == ((), None)
+    assert told.note == "the measurement is of tables, and here sanitizers judge by an embedding"
+    assert made(*RAN, vectors=False).measured == MEASURED

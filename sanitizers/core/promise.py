@@ -95,6 +95,7 @@ def promise(
     rows: int,
     trusted: bool,
     settings: Collection[str] = (),
+    vectors: bool = False,
 ) -> Promise:
     """Say what a policy promises, and what was measured of a policy like it.
 
@@ -109,11 +110,13 @@ def promise(
         Whether any rows are vouched for.
     settings : collection of str
         Sanitizers with settings that differ from the default.
+    vectors : bool
+        Whether there is an embedding among the features.
     """
     names = [t.sanitizer for t in thresholds]
     shares = dict(_shares(policy, thresholds))
     most = floor(policy.clean_loss * rows + 1e-9)
-    note = next(_differences(policy, names, settings), "")
+    note = next(_differences(policy, names, settings, vectors), "")
     if note:
         return Promise(policy.clean_loss, most, shares, (), None, note)
     measured = tuple(sorted(MEASURED, key=lambda m: m.trusted != trusted))
@@ -146,8 +149,10 @@ def _shares(policy: Policy, thresholds: Sequence[Threshold]) -> Iterator[tuple[s
         yield CONSENSUS, round(summed, 12)
 
 
-def _differences(policy: Policy, names: Sequence[str], settings: Collection[str]) -> Iterator[str]:
-    """In what a policy is another one than the policy that was measured."""
+def _differences(
+    policy: Policy, names: Sequence[str], settings: Collection[str], vectors: bool
+) -> Iterator[str]:
+    """In what a policy or the data are others than those that were measured."""
     usual = Policy()
     if policy.clean_loss != usual.clean_loss:
         yield (
@@ -162,6 +167,8 @@ def _differences(policy: Policy, names: Sequence[str], settings: Collection[str]
     changed = [name for name in names if name in settings]
     if changed:
         yield f"the plan has settings of {_listed(changed)}"
+    if vectors:
+        yield "the measurement is of tables, and here sanitizers judge by an embedding"
     if not names:
         yield "no sanitizer ran"
 
