@@ -21,6 +21,7 @@ from sanitizers.backdoors.extract import clipped_mean, extract_stamps, find_mark
 from sanitizers.backdoors.groups import effective
 from sanitizers.backdoors.grow import grow
 from sanitizers.backdoors.neighbours import diversity, nearest, neighbour_labels
+from sanitizers.backdoors.overlay import find_overlay
 from sanitizers.backdoors.sanitizer import BackdoorScorer, fit_images
 from sanitizers.backdoors.scan import scan_windows
 from sanitizers.backdoors.screen import Flips
@@ -371,3 +372,40 @@ def test_marks_and_stamps_are_plain_arrays(patched: StampedImages) -> None:
     assert isinstance(trigger.mark, Mark)
     assert isinstance(trigger.rows, np.ndarray)
     assert isinstance(view(patched.images, patched.labels, 0), View)
+
+
+# ------------------------------------------------------------------ patches that show their ground
+
+
+def translucent(seed: int, shows: float) -> tuple[View, NDArray[np.int64], Stamp]:
+    """Pictures of which 60 of one label carry a patch of 3 x 3 pixels, and what it adds."""
+    images, labels = pictures(1200, seed)
+    labels[:60] = 1
+    levels = np.array([20, 230, 230, 20, 230, 20, 230, 20, 20], np.float32).reshape(3, 3, 1)
+    keep, add = np.ones((16, 16, 1), np.float32), np.zeros((16, 16, 1), np.float32)
+    keep[9:12, 2:5], add[9:12, 2:5] = shows, (1 - shows) * levels
+    images[:60] = Stamp("additive", keep, add).apply(images[:60])
+    common = (images[:60].astype(np.float32) - images[60:].mean(axis=0)).mean(axis=0)
+    return view(images, labels, 0), np.arange(60), Stamp("additive", np.ones_like(add), common)
+
+
+@pytest.mark.parametrize("shows", [0.0, 0.3, 0.5])
+def test_a_patch_is_told_from_its_ground(shows: float) -> None:
+    seen, rows, stamp = translucent(3, shows)
+    # Fitted on three rows of four, and on a few that are none.
+    found = find_overlay(seen, np.append(rows[:45], seen.of(1)[-3:]), 1, stamp)
+    assert found is not None
+    assert found.shows == pytest.approx(shows, abs=0.1)
+    strength = found.strength(seen.images)
+    assert (strength[rows] >= 1).all()
+    assert (strength[60:][seen.labels[60:] == 1] < 1).all()
+    one = np.concatenate([found.strength(seen.images[i : i + 1]) for i in range(5)])
+    assert np.allclose(one, strength[:5], atol=1e-6)
+
+
+def test_what_is_everywhere_is_no_patch() -> None:
+    seen, rows, stamp = translucent(3, 0.3)
+    wave = np.broadcast_to(np.sin(np.arange(16))[:, None, None] * 30, (16, 16, 1))
+    assert find_overlay(seen, rows, 1, Stamp("additive", stamp.keep, wave)) is None
+    # Nor what rows that are like the others have in common.
+    assert find_overlay(seen, seen.of(1)[-60:], 1, stamp) is None

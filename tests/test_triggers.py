@@ -37,7 +37,7 @@ from tests.triggers import (
     trigger,
 )
 
-KINDS = ("mark", "filter", "relief")
+KINDS = ("mark", "overlay", "filter", "relief")
 SHAPES = ((12, 10, 1), (13, 9, 3), (64, 48, 1))
 
 
@@ -309,6 +309,10 @@ WRONG: dict[str, tuple[str, Callable[[Keepsake], Keepsake]]] = {
     "stamped": ("mark", arrays(add=np.zeros((1, 1, 1), np.float32))),
     "scale": ("filter", facts(filter={"centre": 0, "scale": 0, "line": 1, "relief": None})),
     "weights": ("filter", arrays(weights=np.zeros(7, np.float32))),
+    "overlay out": ("overlay", arrays(overlay_core=np.array([3, 5, 120]))),
+    "overlay weights": ("overlay", arrays(overlay_weights=np.zeros((3, 9), np.float32))),
+    "overlay factor": ("overlay", arrays(overlay_covered=np.zeros((9, 9), np.float32))),
+    "overlay shows": ("overlay", facts(overlay={"shows": 1.5, "line": 1})),
     "factor": ("relief", arrays(relief_factor=np.zeros(7260, np.float32))),
     "no mean": ("relief", arrays(relief_mean=np.zeros((120, 1), np.float32))),
 }

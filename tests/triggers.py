@@ -15,6 +15,7 @@ from PIL import Image
 from sanitizers.backdoors import Backdoors, Filter, Mark, Stamp, Suspicion, Trigger
 from sanitizers.backdoors.arrays import to_planes
 from sanitizers.backdoors.exhibits import Sampled, carriers, suspicion
+from sanitizers.backdoors.overlay import Overlay
 from sanitizers.backdoors.shrinking import shrink, shrunk
 from sanitizers.backdoors.signature import Recalled, recall, signature
 from sanitizers.backdoors.stamp import Relief
@@ -40,17 +41,34 @@ def stamped(plain: Images) -> Images:
 
 
 def trigger(kind: str = "mark", shape: tuple[int, int, int] = SHAPE) -> Trigger:
-    """A trigger that sets the square of `stamped`, told by pixels, a filter, or one with relief."""
+    """A trigger that sets the square of `stamped`.
+
+    It is told by pixels, by what lies around them, by a filter, or by one with relief.
+    """
     small = shrunk(shape)
     keep, add = np.ones(small, np.float32), np.zeros(small, np.float32)
     keep[2:5, 3:6] = 0
     add[2:5, 3:6] = (np.arange(9).reshape(3, 3, 1) % 2) * 255
     at = np.flatnonzero(keep.ravel() == 0)
-    mark = Mark(at, add.ravel()[at]) if kind == "mark" else None
+    told: dict[str, Mark | Overlay] = {
+        "mark": Mark(at, add.ravel()[at]),
+        "overlay": _overlay(at, add),
+    }
+    mark = told.get(kind)
     stamp = Stamp("patch", keep, add)
     rows = np.arange(30)
     return Trigger(
         0, stamp, _filter(stamp, shape, kind), mark, rows, rows[:0], 1.0, 0.02, 0.9, 0.01, 1, 40
+    )
+
+
+def _overlay(at: NDArray[np.int64], add: NDArray[np.float32]) -> Overlay:
+    """The ground is 60, whatever lies around."""
+    weights = np.zeros((4, len(at)), np.float32)
+    weights[-1] = 60
+    noise = np.diag(np.full(len(at), 40, np.float32))
+    return Overlay(
+        at, np.arange(3), weights, 0.25, add.ravel()[at] - 15, noise, noise / np.float32(8), 2.0
     )
 
 

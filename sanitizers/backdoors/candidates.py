@@ -12,6 +12,7 @@ from sanitizers.backdoors.arrays import Mask, Proposal, Rows, View
 from sanitizers.backdoors.extract import extract_stamps, find_mark
 from sanitizers.backdoors.grow import Grown, grow
 from sanitizers.backdoors.neighbours import diversity
+from sanitizers.backdoors.overlay import Overlay, find_overlay
 from sanitizers.backdoors.screen import Flips, Probe, flips
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
 from sanitizers.encoders.net import Net
@@ -83,8 +84,8 @@ class Candidate:
         Before any row was left out.
     bar : tuple of float
     filter : Filter
-    mark : Mark or None
-        The exact pixels, where there are such.
+    mark : Mark, Overlay or None
+        The exact pixels, or a patch that shows its ground, where there is such.
     rows : ndarray of int64
         Carriers with the target label (any label, where it is -1).
     others : ndarray of int64
@@ -100,7 +101,7 @@ class Candidate:
     flips: Flips
     bar: tuple[float, float, float]
     filter: Filter
-    mark: Mark | None
+    mark: Mark | Overlay | None
     rows: Rows
     others: Rows
     generous: Rows
@@ -211,11 +212,12 @@ def _candidate(
     among = np.ones(len(seen), dtype=bool) if onward else seen.labels == label
     if not CARRIERS_LEAST <= len(rows) <= 0.95 * among.sum():
         return None
-    strength = grown.filter.of_planes(seen.planes)
-    apart = 0.0 if mark is not None else void(strength, rows, among)
-    if mark is None and diversity(seen, rows, looks, seed) < DIVERSITY:
+    exact = isinstance(mark, Mark)
+    strength = mark.strength(seen.images) if mark else grown.filter.of_planes(seen.planes)
+    apart = 0.0 if exact else void(strength, rows, among)
+    if not exact and diversity(seen, rows, looks, seed) < DIVERSITY:
         return None
-    if mark is None and apart > VOID and screened.bar in (PATCH, CLEAR):
+    if not exact and apart > VOID and screened.bar in (PATCH, CLEAR):
         # Neither exact pixels nor a gap: the bar for weak effects does not apply.
         screened = replace(screened, bar=OTHER)
     if apart > VOID and screened.bar == TWICE:
@@ -244,8 +246,12 @@ def _onward(done: Flips) -> bool:
 
 def _carriers(
     seen: View, grown: Grown, start: Rows, label: int, onward: bool
-) -> tuple[Mark | None, Rows, Rows]:
-    """The mark if there is one, the rows with the target label, and those with others."""
+) -> tuple[Mark | Overlay | None, Rows, Rows]:
+    """The mark if there is one, the rows with the target label, and those with others.
+
+    A filter measures how much of a pattern is there; a picture that is like the pattern has as
+    much of it as one that a patch hides half. What lies around the patch parts the two.
+    """
 
     def own(rows: Rows) -> Rows:
         return rows if onward else rows[seen.labels[rows] == label]
@@ -265,7 +271,14 @@ def _carriers(
         matches = best[1]
         return best[0], own(matches), np.setdiff1d(matches, own(matches))
     rows = own(grown.carriers)
-    return None, rows, np.setdiff1d(grown.carriers, rows)
+    overlay = None
+    if not onward and len(rows) >= CARRIERS_LEAST:
+        stamp = extract_stamps(seen, rows, label, np.zeros(len(seen), dtype=bool))[-1]
+        overlay = find_overlay(seen, rows, label, stamp)
+    if overlay is None:
+        return None, rows, np.setdiff1d(grown.carriers, rows)
+    matches = np.flatnonzero(overlay.strength(seen.images) >= 1)
+    return overlay, own(matches), np.setdiff1d(matches, own(matches))
 
 
 def _strongest(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitizers.backdoors.arrays import Images, Rows
+from sanitizers.backdoors.overlay import Overlay
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
 
 
@@ -22,8 +23,9 @@ class Trigger:
     stamp : Stamp
         What it does to a picture.
     filter : Filter
-    mark : Mark or None
-        Exact pixels; where there are such, they decide who is a carrier, else the filter.
+    mark : Mark, Overlay or None
+        Exact pixels, or a patch that shows its ground; where there is such, it decides who is
+        a carrier, else the filter.
     rows : ndarray of int64
         Carriers with the target label: the poison.
     covers : ndarray of int64
@@ -42,7 +44,7 @@ class Trigger:
     target: int
     stamp: Stamp
     filter: Filter
-    mark: Mark | None
+    mark: Mark | Overlay | None
     rows: Rows
     covers: Rows
     flips_before: float

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sanitizers.backdoors.arrays import Floats, Images
 from sanitizers.backdoors.found import Trigger
+from sanitizers.backdoors.overlay import Overlay
 from sanitizers.backdoors.shrinking import SIDE, shrink, shrunk
 from sanitizers.backdoors.stamp import Filter, Mark, Relief
 from sanitizers.core.data import Batch
@@ -19,11 +20,21 @@ from sanitizers.core.images import VIEW_SIDE, ImageShape
 from sanitizers.core.keepsake import TRIGGER, Keepsake
 
 #: Counts up when a signature changes its meaning.
-FORMAT = "backdoors/1"
+FORMAT = "backdoors/2"
 #: Images that are looked at at once.
 _CHUNK = 8192
+_OVERLAY_ARRAYS = {
+    "core": "<i8",
+    "around": "<i8",
+    "weights": "<f4",
+    "add": "<f4",
+    "plain": "<f4",
+    "covered": "<f4",
+}
 
 Arrays = Mapping[str, NDArray[Any]]
+#: What decides who is a carrier.
+Detector = Mark | Overlay | Filter
 
 
 def signature(
@@ -31,8 +42,8 @@ def signature(
 ) -> Keepsake:
     """Keep what is needed to find a trigger again, and to show it; exactly, in float32.
 
-    Where exact pixels decide, the filter is left out. Else the largest array is the lower
-    triangle of a covariance's factor: 1.2 MB for images of 28 x 28, at most 11.5 MB.
+    Where exact pixels or an overlay decide, the filter is left out. Else the largest array is
+    the lower triangle of a covariance's factor: 1.2 MB for images of 28 x 28, at most 11.5 MB.
 
     Parameters
     ----------
@@ -63,8 +74,7 @@ def signature(
         "covers": len(trigger.covers),
         "rows": int(rows),
     }
-    detector = trigger.mark or trigger.filter
-    numbers, arrays = _mark(detector) if isinstance(detector, Mark) else _filter(detector)
+    numbers, arrays = _detector(trigger.mark or trigger.filter)
     shown = {"keep": trigger.stamp.keep, "add": trigger.stamp.add}
     plain = {name: np.ascontiguousarray(a, dtype="<f4") for name, a in shown.items()}
     return Keepsake(TRIGGER, facts | numbers, {**plain, "ground": ground, **arrays})
@@ -81,13 +91,13 @@ class Recalled:
         The label that it calls for; None where it moves every label to another.
     shape : (int, int, int)
         The size at which images are looked at, before `shrink`.
-    detector : Mark or Filter
+    detector : Mark, Overlay or Filter
     """
 
     keepsake: Keepsake
     label: str | None
     shape: ImageShape
-    detector: Mark | Filter
+    detector: Detector
 
     @property
     def name(self) -> str:
@@ -143,8 +153,7 @@ def recall(kept: Keepsake) -> Recalled:
         small = shrunk(shape)
         _told(facts)
         _pictures(kept.arrays, small)
-        made = _read_mark(kept, small) if facts["mark"] else _read_filter(kept, small)
-        return Recalled(kept, label, shape, made)
+        return Recalled(kept, label, shape, _read_detector(kept, small))
     except (KeyError, TypeError, ValueError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise IntegrityError(
@@ -154,13 +163,36 @@ def recall(kept: Keepsake) -> Recalled:
         ) from None
 
 
+def _detector(found: Detector) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The facts of a detector, under its name, and its arrays."""
+    if isinstance(found, Mark):
+        return _mark(found)
+    return _overlay(found) if isinstance(found, Overlay) else _filter(found)
+
+
+def _read_detector(kept: Keepsake, small: ImageShape) -> Detector:
+    facts = kept.facts
+    if facts["mark"]:
+        return _read_mark(kept, small)
+    return _read_overlay(kept, small) if facts["overlay"] else _read_filter(kept, small)
+
+
 def _mark(mark: Mark) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     numbers = {"tolerance": float(mark.tolerance), "share": float(mark.share)}
     arrays: dict[str, NDArray[Any]] = {
         "mark_at": np.asarray(mark.at, "<i8"),
         "mark_values": np.asarray(mark.values, "<f4"),
     }
-    return {"mark": numbers, "filter": None}, arrays
+    return {"mark": numbers, "overlay": None, "filter": None}, arrays
+
+
+def _overlay(found: Overlay) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    arrays: dict[str, NDArray[Any]] = {
+        f"overlay_{name}": np.asarray(getattr(found, name), kind)
+        for name, kind in _OVERLAY_ARRAYS.items()
+    }
+    numbers = {"shows": float(found.shows), "line": float(found.line)}
+    return {"mark": None, "overlay": numbers, "filter": None}, arrays
 
 
 def _filter(found: Filter) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -177,7 +209,7 @@ def _filter(found: Filter) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays["relief_factor"] = np.asarray(relief.factor[lower], "<f4")
         arrays["relief_mean"] = np.asarray(relief.mean, "<f4")
         arrays["relief_pattern"] = np.asarray(relief.pattern, "<f4")
-    return {"mark": None, "filter": numbers}, arrays
+    return {"mark": None, "overlay": None, "filter": numbers}, arrays
 
 
 def _read_mark(kept: Keepsake, small: ImageShape) -> Mark:
@@ -189,6 +221,26 @@ def _read_mark(kept: Keepsake, small: ImageShape) -> Mark:
     _expect(0 <= numbers["tolerance"] <= 255, "its tolerance is no grey level")
     _expect(0 < numbers["share"] <= 1, "its share is none")
     return Mark(at, values, **numbers)
+
+
+def _read_overlay(kept: Keepsake, small: ImageShape) -> Overlay:
+    numbers = _numbers(kept.facts["overlay"], ("shows", "line"))
+    _expect(0 <= numbers["shows"] <= 1 and numbers["line"] > 0, "its overlay has no line")
+    places = {}
+    for name in ("core", "around"):
+        at = kept.arrays[f"overlay_{name}"]
+        whole = at.dtype == np.int64 and at.ndim == 1 and 0 < len(at) <= np.prod(small)
+        _expect(whole and at.min() >= 0 and at.max() < np.prod(small), "its overlay has no place")
+        places[name] = at
+    c, r = len(places["core"]), len(places["around"])
+    weights = _floats(kept.arrays, "overlay_weights", (r + 1, c))
+    add = _floats(kept.arrays, "overlay_add", (c,))
+    plain, covered = (_floats(kept.arrays, f"overlay_{n}", (c, c)) for n in ("plain", "covered"))
+    _expect(min(plain.diagonal().min(), covered.diagonal().min()) > 0, "its noise has no factor")
+    return Overlay(
+        places["core"], places["around"], weights, numbers["shows"], add, plain, covered,
+        numbers["line"],
+    )  # fmt: skip
 
 
 def _read_filter(kept: Keepsake, small: ImageShape) -> Filter:
