@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ class Timm:
     model: str
 
     def fit(self, data: Dataset, device: str) -> TorchEmbedder:
-        load_torch(f"the encoder 'timm:{self.model}'")
+        torch = load_torch(f"the encoder 'timm:{self.model}'")
         timm = _library("timm", f"timm:{self.model}")
         try:
             net = timm.create_model(self.model, pretrained=True, num_classes=0)
@@ -40,10 +41,10 @@ class Timm:
             raise _unavailable(f"timm:{self.model}", error) from error
         config = net.pretrained_cfg
         return _embedder(
+            torch,
             data,
             device,
             net,
-            int(net.num_features),
             tuple(config["input_size"][1:]),
             config["mean"],
             config["std"],
@@ -76,11 +77,10 @@ class HuggingFace:
             net = transformers.AutoModel.from_pretrained(where, use_safetensors=True, **from_hub)
         except Exception as error:
             raise _unavailable(f"hf:{self.model}", error) from error
-        look = _Features(net)
         size = _sides(looks)
-        with torch.inference_mode():
-            width = int(look(torch.zeros(1, 3, *size)).shape[1])
-        return _embedder(data, device, look, width, size, looks.image_mean, looks.image_std)
+        return _embedder(
+            torch, data, device, _Features(net), size, looks.image_mean, looks.image_std
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +109,22 @@ class _Features:
 
 
 def _embedder(
+    torch: Any,
     data: Dataset,
     device: str,
     net: Any,
-    width: int,
     size: tuple[int, ...],
-    mean: tuple[float, ...],
-    deviation: tuple[float, ...],
+    mean: Sequence[float],
+    deviation: Sequence[float],
 ) -> TorchEmbedder:
     height, across = size
+    net = net.eval()
+    with torch.inference_mode():
+        width = int(net(torch.zeros(1, 3, height, across)).shape[1])
     return TorchEmbedder(
         data.shape_within(MOST),
         width,
-        net.eval().to(device),
+        net.to(device),
         device,
         (height, across),
         tuple(255.0 * float(v) for v in mean),
@@ -134,9 +137,9 @@ def _embedder(
 def _sides(looks: Any) -> tuple[int, int]:
     """Height and width that an image processor crops or resizes to."""
     found = getattr(looks, "crop_size", None) or looks.size
-    if "height" in found:
-        return int(found["height"]), int(found["width"])
-    side = int(found["shortest_edge"])
+    if found.get("height") and found.get("width"):
+        return int(found.get("height")), int(found.get("width"))
+    side = int(found.get("shortest_edge") or MOST)
     return side, side
 
 
