@@ -229,8 +229,11 @@ def _read_overlay(kept: Keepsake, small: ImageShape) -> Overlay:
     places = {}
     for name in ("core", "around"):
         at = kept.arrays[f"overlay_{name}"]
-        whole = at.dtype == np.int64 and at.ndim == 1 and 0 < len(at) <= np.prod(small)
-        _expect(whole and at.min() >= 0 and at.max() < np.prod(small), "its overlay has no place")
+        whole = bool(at.dtype == np.int64 and at.ndim == 1 and 0 < len(at) <= np.prod(small))
+        _expect(whole, "its overlay has no places")
+        _expect(
+            at.min() >= 0 and at.max() < np.prod(small), "its overlay lies outside of the image"
+        )
         places[name] = at
     c, r = len(places["core"]), len(places["around"])
     weights = _floats(kept.arrays, "overlay_weights", (r + 1, c))
