@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 import os
 import resource
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.results import Cell, Grid, publish, say
+from benchmarks.results import FOLDER, Cell, Grid, publish, say
 from benchmarks.tables import DATA_VARIABLE, data_folder
 from sanitizers.backdoors import Settings, audit
 from sanitizers.encoders.devices import load_torch
@@ -176,6 +177,12 @@ CASES = (
 )
 
 
+def earlier(name: str) -> list[Measured]:
+    """The runs that a file of results holds; none where there is no file."""
+    file = FOLDER / f"{name}.json"
+    return [Measured(**run) for run in json.loads(file.read_text())] if file.is_file() else []
+
+
 def load(name: str, folder: Path) -> tuple[Images, Labels]:
     """All images of a dataset, and their labels."""
     images = folder / "images"
@@ -275,16 +282,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--name", default="backdoors", help="of the files of results")
+    parser.add_argument("--add", action="store_true", help="to the runs that those files hold")
     given = parser.parse_args()
     folder = data_folder(given.data)
     chosen = [c for c in CASES if any(fnmatch(c.name, part) for part in given.cells)]
-    results: list[Measured] = []
+    results = earlier(given.name) if given.add else []
     for name in dict.fromkeys(case.data for case in chosen):
         images, labels = load(name, folder)
         for case in (c for c in chosen if c.data == name):
             for seed in range(given.first_seed, given.first_seed + given.seeds):
-                results.append(measure(case, seed, given.rows, images, labels))
-                say(str(results[-1]))
+                again = measure(case, seed, given.rows, images, labels)
+                results = [r for r in results if (r.cell, r.seed) != (again.cell, seed)] + [again]
+                say(str(again))
+    # In the order of the cells, whatever was measured first.
+    names = [case.name for case in CASES]
+    results.sort(key=lambda r: (names.index(r.cell), r.seed))
     command = f"python -m benchmarks.backdoors --rows {given.rows} --seeds {given.seeds}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     notes = [*NOTES, f"Peak memory of the whole benchmark: {peak:,.0f} MiB."]
