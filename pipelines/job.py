@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipelines.alarms import ALARMS_FORMAT, NO_ALARMS, Alarms, is_watched
 from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
-from pipelines.embed import Embedded, embedding_key, with_embeddings
+from pipelines.embed import with_embeddings
 from pipelines.examine import evidence_key
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers
@@ -32,7 +32,14 @@ from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
-from pipelines.seen import any_looks_at, encoder_for, looked_at, looks_at, seen_roles
+from pipelines.seen import (
+    MadeFeatures,
+    any_looks_at,
+    looked_at,
+    looks_at,
+    resolved,
+    seen_roles,
+)
 from pipelines.store import Store, key_of
 from sanitizers.core.consensus import CONSENSUS, Consensus, check_trusted
 from sanitizers.core.data import Dataset, Roles
@@ -41,7 +48,6 @@ from sanitizers.core.keepsake import Keepsake
 from sanitizers.core.policy import SUM
 from sanitizers.core.promise import Promise, promise
 from sanitizers.core.sanitizer import Recalling, Sanitizer, Witness
-from sanitizers.encoders import AUTO, ImageEncoder
 from sanitizers.risks import CROWDING, PLANTED, RISKS, Finding, in_order
 
 
@@ -147,50 +153,23 @@ class Work:
         """The roles in words, one line each: those that were given, and those that were found."""
         given = self.job.plan.roles.model_dump(exclude_defaults=True)
         said = (f"{role}: {_listed(columns)} (given)" for role, columns in given.items())
-        made = (f"features: made of the images by the encoder {self.encoder_name}",)
-        return (*said, *self.inferred.notes, *(made if self.encoder else ()))
+        if self.made is None:
+            return (*said, *self.inferred.notes)
+        encoder = f"features: made of the images by the encoder {self.made.name}"
+        return (*said, *self.inferred.notes, encoder)
 
     @cached_property
     def chosen(self) -> Chosen:
         """The sanitizers that run, and those that do not."""
-        plan = self.job.plan
-        return choose(plan, seen_roles(self.roles, encoder_for(plan, self.roles)))
+        return choose(self.job.plan, seen_roles(self.job.plan, self.roles))
 
     @cached_property
-    def encoder(self) -> ImageEncoder | None:
-        """What makes features of the images; None where nobody looks at such."""
+    def made(self) -> MadeFeatures | None:
+        """The features that are made of the images; None where nobody looks at such."""
         if not any_looks_at(self.chosen.run.values(), "features"):
             return None
-        return encoder_for(self.job.plan, self.roles)
-
-    @property
-    def encoder_name(self) -> str:
-        """The name of the encoder as a plan would give it; ``off`` where there is none."""
-        if self.encoder is None:
-            return OFF
-        asked = self.job.plan.encoders.use
-        return self.encoder.name if asked == AUTO else asked
-
-    @cached_property
-    def embedding_keys(self) -> tuple[str, ...]:
-        """The keys of the embeddings, of the trusted rows besides; none without an encoder."""
-        if self.encoder is None:
-            return ()
-        parts = [self.data, *([self.trusted] if self.trusted else [])]
-        return tuple(
-            embedding_key(self.encoder, self.data, part, self.roles, self.job.store.salt)
-            for part in parts
-        )
-
-    @property
-    def embeddings(self) -> list[Path]:
-        """Where the embeddings lie."""
-        return [self.job.store.embeddings(self.job.name, key) for key in self.embedding_keys]
-
-    @property
-    def embedded(self) -> Embedded | None:
-        """The embeddings of the data, once they are made."""
-        return Embedded.load(self.embeddings[0]) if self.embeddings else None
+        job = self.job
+        return MadeFeatures.of(job.plan, self.roles, self.data, self.trusted, job.store)
 
     @cached_property
     def plain(self) -> Dataset:
@@ -200,7 +179,7 @@ class Work:
     @cached_property
     def dataset(self) -> Dataset:
         """The rows as sanitizers see them that look at features."""
-        return with_embeddings(self.plain, self.embeddings) if self.encoder else self.plain
+        return with_embeddings(self.plain, self.made.folders) if self.made else self.plain
 
     def dataset_for(self, recipe: Sanitizer) -> Dataset:
         """The rows as a sanitizer sees them."""
@@ -225,7 +204,7 @@ class Work:
         salt = self.job.store.salt
         keys = {}
         for name, recipe in self.chosen.run.items():
-            made = self.embedding_keys if looks_at(recipe, "features") else ()
+            made = self.made.keys if self.made and looks_at(recipe, "features") else ()
             keys[name] = evidence_key(
                 recipe, self.data, self.roles, salt, self.trusted, self.known, made
             )
@@ -256,7 +235,8 @@ class Work:
         settings, salt = self.job.plan.risk_settings(), self.job.store.salt
         if not settings.use:
             return None
-        return risks_key(settings, self.data, self.roles, salt, self.reference, self.embedding_keys)
+        made = self.made.keys if self.made else ()
+        return risks_key(settings, self.data, self.roles, salt, self.reference, made)
 
     @cached_property
     def looked(self) -> Looked:
@@ -295,12 +275,8 @@ class Work:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """The plan as it was resolved: nothing left to infer, and no path in it."""
-        encoders = {
-            "use": self.encoder_name,
-            "settings": {self.encoder_name: asdict(self.encoder)} if self.encoder else {},  # type: ignore[call-overload]
-        }
-        resolved = {"roles": asdict(self.roles), "encoders": encoders}
-        return {**self.job.plan.decides(), **resolved}
+        found = {"roles": asdict(self.roles), "encoders": resolved(self.made)}
+        return {**self.job.plan.decides(), **found}
 
     @cached_property
     def key(self) -> str:
@@ -338,7 +314,7 @@ class Work:
             rows=self.data.rows,
             trusted=self.trusted_rows > 0,
             settings=self.job.plan.sanitizers.settings,
-            vectors=bool(self.encoder or self.roles.embedding),
+            vectors=bool(self.made or self.roles.embedding),
         )
 
     @cached_property
@@ -356,7 +332,7 @@ class Work:
         roles = self.roles
         seen = {*roles.features, roles.label, roles.target, roles.time, roles.source}
         for recipe in self.chosen.run.values():
-            found = looked_at(recipe, roles, self.encoder) & {"image", "embedding"}
+            found = looked_at(recipe, roles, self.made) & {"image", "embedding"}
             seen |= {getattr(roles, role) for role in found}
         known = seen | {roles.id, roles.trusted}
         return tuple(c.name for c in self.data.columns if c.name not in known)

@@ -3,13 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from pipelines.embed import Embedded, embedding_key
+from pipelines.ingest import Ingested
+from pipelines.manifest import Embedding
 from pipelines.plan import Plan
+from pipelines.plan_parts import OFF
+from pipelines.store import Store
 from sanitizers.core.data import EMBEDDING, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.sanitizer import Witness
-from sanitizers.encoders import ImageEncoder
+from sanitizers.encoders import AUTO, ImageEncoder
+
+
+@dataclass(frozen=True)
+class MadeFeatures:
+    """Features that an encoder makes of the images of a run.
+
+    Parameters
+    ----------
+    encoder : ImageEncoder
+    name : str
+        As a plan would give it.
+    keys : tuple of str
+        That of the rows and, where there are any, that of the trusted rows of a file.
+    folders : tuple of Path
+        Where the embeddings lie, one for each key.
+    """
+
+    encoder: ImageEncoder
+    name: str
+    keys: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(
+        cls, plan: Plan, roles: Roles, data: Ingested, trusted: Ingested | None, store: Store
+    ) -> MadeFeatures | None:
+        """What a plan makes of the images; None where it makes nothing."""
+        encoder = encoder_for(plan, roles)
+        if encoder is None:
+            return None
+        asked = plan.encoders.use
+        parts = [data, *([trusted] if trusted else [])]
+        keys = tuple(embedding_key(encoder, data, part, roles, store.salt) for part in parts)
+        folders = tuple(store.embeddings(plan.dataset.name, key) for key in keys)
+        return cls(encoder, encoder.name if asked == AUTO else asked, keys, folders)
+
+    def record(self) -> Embedding:
+        """What the record of the run says of them, once they are made."""
+        done = Embedded.load(self.folders[0])
+        return Embedding(self.name, self.keys[0], done.device, done.width)
+
+
+def resolved(made: MadeFeatures | None) -> dict[str, Any]:
+    """``[encoders]`` of a plan, with nothing left to choose."""
+    if made is None:
+        return {"use": OFF, "settings": {}}
+    settings = asdict(made.encoder)  # type: ignore[call-overload]
+    return {"use": made.name, "settings": {made.name: settings}}
 
 
 def encoder_for(plan: Plan, roles: Roles) -> ImageEncoder | None:
@@ -29,9 +84,9 @@ def encoder_for(plan: Plan, roles: Roles) -> ImageEncoder | None:
     return encoder
 
 
-def seen_roles(roles: Roles, encoder: ImageEncoder | None) -> Roles:
-    """The roles of the columns where an encoder makes one more."""
-    return replace(roles, embedding=EMBEDDING) if encoder else roles
+def seen_roles(plan: Plan, roles: Roles) -> Roles:
+    """The roles of the columns, with one more where an encoder makes it."""
+    return replace(roles, embedding=EMBEDDING) if encoder_for(plan, roles) else roles
 
 
 def looks_at(recipe: Witness, role: str) -> bool:
@@ -39,13 +94,12 @@ def looks_at(recipe: Witness, role: str) -> bool:
     return any(role in need.split("|") for need in recipe.needs)
 
 
-def looked_at(recipe: Witness, roles: Roles, encoder: ImageEncoder | None) -> frozenset[str]:
+def looked_at(recipe: Witness, roles: Roles, made: MadeFeatures | None) -> frozenset[str]:
     """The roles whose columns a sanitizer looks at: features may come from others."""
     needs = frozenset(role for need in recipe.needs for role in need.split("|"))
     if "features" not in needs:
         return needs
-    made = {"image"} if encoder else {"embedding"} if roles.embedding else set()
-    return needs | made
+    return needs | ({"image"} if made else {"embedding"} if roles.embedding else set())
 
 
 def any_looks_at(recipes: Iterable[Witness], role: str) -> bool:

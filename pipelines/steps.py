@@ -14,7 +14,7 @@ from pipelines.examine import examine
 from pipelines.examined import Examined
 from pipelines.ingest import ingest
 from pipelines.job import Job, Work
-from pipelines.manifest import Embedding, Manifest, NotRun, Run, tool
+from pipelines.manifest import Manifest, NotRun, Run, tool
 from pipelines.outcome import Outcome
 from pipelines.progress import Progress
 from pipelines.publish import publish
@@ -59,9 +59,9 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
 
 def embed_images(work: Work, device: str, progress: Progress) -> tuple[Embedded, ...]:
     """Make features of the images, where somebody looks at them."""
-    if work.encoder is None:
+    if work.made is None:
         return ()
-    return embed(work.encoder, work.plain, work.embeddings, device, progress=progress)
+    return embed(work.made.encoder, work.plain, work.made.folders, device, progress=progress)
 
 
 def examine_with(work: Work, name: str, progress: Progress) -> Examined:
@@ -117,7 +117,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         trusted=work.keys.get("trusted"),
         findings=work.findings,
         promise=work.promise,
-        embedding=_embedding(work),
+        embedding=work.made.record() if work.made else None,
     )
     record.write(work.folder)
     return work.decision
@@ -169,7 +169,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         tool_version=tool().version,
         release=str(store.release(name, version)) if version else "",
         reasons={n: recipe.reason for n, recipe in work.witnesses.items()},
-        needs={n: looked_at(recipe, work.roles, work.encoder) for n, recipe in kinds.items()},
+        needs={n: looked_at(recipe, work.roles, work.made) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
         previous=previous,
         looked=replace(work.looked, findings=work.findings, use=_looked_for(work)),
@@ -181,10 +181,3 @@ def _report(work: Work, version: str | None, created: str) -> Path:
 def _looked_for(work: Work) -> tuple[str, ...]:
     """The risks that were looked for; planted groups only where a sanitizer tells of them."""
     return tuple(name for name in work.looked.use if name != PLANTED or work.suspects)
-
-
-def _embedding(work: Work) -> Embedding | None:
-    made = work.embedded
-    if made is None:
-        return None
-    return Embedding(work.encoder_name, work.embedding_keys[0], made.device, made.width)

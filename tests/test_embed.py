@@ -266,8 +266,8 @@ def test_sanitizers_of_tables_judge_images(twins: Path, tmp_path: Path) -> None:
 def test_a_run_says_what_its_features_are_made_by(twins: Path, tmp_path: Path) -> None:
     work = work_of(twins, tmp_path / "store", **PIXELS, **USE)
     record = json.loads((work.folder / "run.json").read_text())
-    key = work.embedding_keys[0]
-    made = {"encoder": "pixels", "key": key, "device": "cpu", "width": 64}
+    assert work.made is not None
+    made = {"encoder": "pixels", "key": work.made.keys[0], "device": "cpu", "width": 64}
     assert record["embedding"] == made
     assert Run.load(work.folder).embedding is not None
     assert record["plan"]["encoders"] == {
@@ -294,7 +294,8 @@ def test_another_encoder_is_other_evidence_and_nothing_is_made_twice(
     small = {"encoders": {"use": "pixels", "pixels": {"numbers": 16}}}
     two = work_of(twins, tmp_path / "store", **small, **USE)
     assert not set(one.evidence_keys.values()) & set(two.evidence_keys.values())
-    marker = one.embeddings[0] / MARKER
+    assert one.made is not None
+    marker = one.made.folders[0] / MARKER
     before = marker.stat().st_mtime_ns
     rules = {"policy": {"rules": {"outliers": {"quarantine": "score > 99"}}}}
     three = work_of(twins, tmp_path / "store", **PIXELS, **USE, **rules)
@@ -305,8 +306,7 @@ def test_another_encoder_is_other_evidence_and_nothing_is_made_twice(
 def test_where_nobody_looks_at_features_none_are_made(twins: Path, tmp_path: Path) -> None:
     bright = {"sanitizers": {"use": ["tests.pictures:Bright"]}}
     work = work_of(twins, tmp_path / "store", **bright)
-    assert work.encoder is None
-    assert work.embedded is None
+    assert work.made is None
     assert not list(tmp_path.glob("store/pets/embeddings"))
     assert Run.load(work.folder).embedding is None
 
@@ -336,7 +336,7 @@ def test_an_embedding_of_ones_own_is_features(kind: pa.DataType, tmp_path: Path)
     pq.write_table(table, tmp_path / "own.parquet")
     roles = {"roles": {"embedding": "vector", "label": "label"}}
     work = work_of(tmp_path / "own.parquet", tmp_path / "store", **roles, **USE)
-    assert work.encoder is None
+    assert work.made is None
     assert np.nanargmax(scores(work, "outliers")) == 17
     assert np.flatnonzero(np.isnan(scores(work, "outliers"))).tolist() == [5]
     assert work.unscanned == ()
