@@ -394,3 +394,21 @@ def test_a_wrong_device_is_refused_before_any_data_are_read(
     assert command(["run", "nothing.parquet", "--device", "gpu"]) == 2
     assert "no device 'gpu'" in capsys.readouterr().err
     assert not (tmp_path / "sanitized").exists()
+
+
+def test_a_command_makes_features_once(
+    flow_runs: None,
+    twins: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", str(twins), "--encoder", "pixels", "--device", "cpu", "--use", "conflicts"]
+    words += ["--image", "image", "--label", "label"]
+    assert command(words) == 0
+    assert "embed: pixels: done, 200 rows" in capsys.readouterr().err
+    (record,) = tmp_path.glob("sanitized/pets/runs/*/run.json")
+    assert json.loads(record.read_text())["embedding"]["device"] == "cpu"
+    assert command(words) == 0
+    assert "embed" not in capsys.readouterr().err
