@@ -44,9 +44,10 @@ class Net:
         logits, features = [], []
         with _threads(self.threads), torch.inference_mode():
             for start in range(0, len(images), 1024):
-                x = self.layers(_tensor(torch, images[start : start + 1024]))
-                features.append(x.numpy())
-                logits.append(self.head(x).numpy())
+                x = _tensor(torch, images[start : start + 1024]).to(self.head.weight.device)
+                x = self.layers(x)
+                features.append(x.cpu().numpy())
+                logits.append(self.head(x).cpu().numpy())
         if not logits:
             return np.empty((0, self.head.out_features), np.float32), np.empty(
                 (0, WIDTH), np.float32
