@@ -198,6 +198,13 @@ def test_nets_take_every_shape(make: Any, shape: tuple[int, int, int]) -> None:
     assert head(features).shape == (5, 4)
 
 
+@needs_torch
+def test_a_last_batch_of_one_small_image_stops_nothing() -> None:
+    images = drawn(257, side=6)
+    made = Trained(epochs=1).fit(dataset(images), "cpu")
+    assert np.isfinite(made.embed(images)).all()
+
+
 # ---------------------------------------------------------------- pretrained
 
 

@@ -49,9 +49,8 @@ class Net:
                 features.append(x.cpu().numpy())
                 logits.append(self.head(x).cpu().numpy())
         if not logits:
-            return np.empty((0, self.head.out_features), np.float32), np.empty(
-                (0, WIDTH), np.float32
-            )
+            none = np.empty((0, WIDTH), np.float32)
+            return np.empty((0, self.head.out_features), np.float32), none
         return np.concatenate(logits), np.concatenate(features)
 
     def probabilities(self, images: Images) -> Floats:
@@ -122,6 +121,9 @@ def _descend(
         order = rng.permutation(len(images))
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
+            if len(rows) == 1 < len(order):
+                # Of a single small image a normalisation knows no deviation.
+                continue
             descent.zero_grad()
             x = _tensor(torch, images[rows]).to(head.weight.device)
             value = loss(head(layers(x)), torch.from_numpy(labels[rows]).to(x.device))
