@@ -161,7 +161,8 @@ class Work:
     @cached_property
     def chosen(self) -> Chosen:
         """The sanitizers that run, and those that do not."""
-        return choose(self.job.plan, seen_roles(self.job.plan, self.roles))
+        seen = seen_roles(self.job.plan, self.roles)
+        return choose(self.job.plan, seen, lambda: self.left)
 
     @cached_property
     def made(self) -> MadeFeatures | None:
@@ -186,11 +187,17 @@ class Work:
         return self.dataset if looks_at(recipe, "features") else self.plain
 
     @cached_property
+    def left(self) -> tuple[Keepsake, ...]:
+        """The triggers that earlier releases have confirmed, and those that are given."""
+        given = self.job.plan.dataset.triggers
+        return known_triggers(self.job.store, self.job.name, self.data.digest, given)
+
+    @cached_property
     def known(self) -> tuple[Keepsake, ...]:
-        """The triggers that earlier releases have confirmed, where a sanitizer applies them."""
+        """The same, where a sanitizer applies them."""
         given = self.job.plan.dataset.triggers
         if any(isinstance(recipe, Recalling) for recipe in self.chosen.run.values()):
-            return known_triggers(self.job.store, self.job.name, self.data.digest, given)
+            return self.left
         if given not in (None, OFF):
             raise PlanError(
                 f"triggers are given in {given}, and no sanitizer that runs looks for any",
@@ -264,8 +271,8 @@ class Work:
     @property
     def suspects(self) -> bool:
         """Whether a sanitizer runs that tells of groups which look planted, and it may."""
-        able = any(isinstance(recipe, Recalling) for recipe in self.chosen.run.values())
-        return able and PLANTED in self.job.plan.risk_settings().use
+        able = (r.search for r in self.chosen.run.values() if isinstance(r, Recalling))
+        return any(able) and PLANTED in self.job.plan.risk_settings().use
 
     @cached_property
     def planted(self) -> tuple[Finding, ...]:

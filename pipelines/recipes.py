@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,8 +13,9 @@ from sanitizers.catalog import SANITIZERS, missing_packages, missing_roles, sani
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
+from sanitizers.core.keepsake import Keepsake
 from sanitizers.core.policy import SUM
-from sanitizers.core.sanitizer import Sanitizer
+from sanitizers.core.sanitizer import Recalling, Sanitizer
 from sanitizers.core.verdicts import QUARANTINE, REVIEW
 from sanitizers.risks import RISKS
 
@@ -27,7 +28,8 @@ class Chosen:
     ----------
     run : mapping of str to Sanitizer
     not_run : tuple of (str, str)
-        Those whose roles or packages are not there, each with the reason.
+        Those whose roles or packages are not there, each with the reason; with ``(search)``
+        after the name, those that apply what is known and look for nothing new.
     """
 
     run: Mapping[str, Sanitizer]
@@ -64,8 +66,18 @@ def recipes(plan: Plan) -> dict[str, Sanitizer]:
     return made
 
 
-def choose(plan: Plan, roles: Roles) -> Chosen:
+def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = tuple) -> Chosen:
     """Choose the sanitizers whose roles and packages are there.
+
+    One that the plan does not name, and whose packages are not there, applies what is known
+    where anything is, and looks for nothing new.
+
+    Parameters
+    ----------
+    plan : Plan
+    roles : Roles
+    known : callable
+        What earlier fits have left; asked where that decides.
 
     Raises
     ------
@@ -74,11 +86,16 @@ def choose(plan: Plan, roles: Roles) -> Chosen:
     """
     made = recipes(plan)
     lacking = {name: _lacking(recipe, roles) for name, recipe in made.items()}
-    not_run = tuple((name, why) for name, why in lacking.items() if why)
-    if not_run and plan.sanitizers.use is not None:
-        name, why = not_run[0]
-        raise PlanError(f"sanitizer {name!r} is to run, and {why}", do="give it, or leave it out")
-    run = {name: recipe for name, recipe in made.items() if not lacking[name]}
+    refused = next((name for name, why in lacking.items() if why), None)
+    if refused and plan.sanitizers.use is not None:
+        raise PlanError(
+            f"sanitizer {refused!r} is to run, and {lacking[refused]}",
+            do="give it, or leave it out",
+        )
+    able = {name: _able(recipe, roles, known) for name, recipe in made.items()}
+    run = {name: recipe for name, recipe in able.items() if recipe}
+    told = (_not_run(name, run.get(name), why) for name, why in lacking.items())
+    not_run = tuple(pair for pair in told if pair)
     if not run:
         raise PlanError(
             "no sanitizer can run: " + "; ".join(f"{name}: {why}" for name, why in not_run),
@@ -95,6 +112,28 @@ def _lacking(recipe: Sanitizer, roles: Roles) -> str:
         module, install = next(iter(packages.items()))
         return f"{module} is not installed: pip install '{install}'"
     return ""
+
+
+def _able(
+    recipe: Sanitizer, roles: Roles, known: Callable[[], Sequence[Keepsake]]
+) -> Sanitizer | None:
+    """The recipe, or what of it can run: applying what is known, where anything is."""
+    if not _lacking(recipe, roles):
+        return recipe
+    if not isinstance(recipe, Recalling):
+        return None
+    reduced: Sanitizer = replace(recipe, search=False)  # type: ignore[type-var]
+    return None if _lacking(reduced, roles) or not known() else reduced
+
+
+def _not_run(name: str, runs: Sanitizer | None, lacking: str) -> tuple[str, str] | None:
+    """What of a sanitizer does not run, and why."""
+    if runs is None:
+        return name, lacking
+    if not isinstance(runs, Recalling) or runs.search:
+        return None
+    why = lacking or "the plan says search = false"
+    return f"{name} (search)", f"no new triggers were looked for: {why}"
 
 
 def _make(name: str, settings: Mapping[str, Any]) -> Sanitizer:

@@ -71,10 +71,10 @@ def missing_roles(kind: Sanitizer | type[Sanitizer], roles: Roles) -> tuple[str,
     return tuple(sorted(n for n in kind.needs if not have.intersection(n.split("|"))))
 
 
-def missing_packages(kind: Sanitizer | type[Sanitizer]) -> dict[str, str]:
+def missing_packages(recipe: Sanitizer) -> dict[str, str]:
     """The modules that a sanitizer imports and that are not there, and what to install for each.
 
-    A sanitizer may say so in a class attribute, ``packages``.
+    A sanitizer may say so in an attribute, ``packages``.
     """
-    packages: Mapping[str, str] = getattr(kind, "packages", {})
+    packages: Mapping[str, str] = getattr(recipe, "packages", {})
     return {m: what for m, what in packages.items() if importlib.util.find_spec(m) is None}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import html
+import importlib.util
 import json
 import re
 import shutil
@@ -31,6 +34,8 @@ from pipelines.report_data import gather
 from pipelines.report_facts import RunFacts
 from pipelines.shards import shard_name
 from pipelines.store import Store
+from pipelines.summary import summarise
+from pipelines.terminal import StderrConsole
 from pipelines.trigger_charts import TriggerMap, flip_bars, trigger_map
 from pipelines.trigger_pictures import trigger_pictures
 from pipelines.verify import verify
@@ -191,7 +196,103 @@ def test_triggers_that_nobody_looks_for_are_refused(first: Ran, tmp_path: Path) 
         _ = work.evidence_keys
 
 
+# ------------------------------------------------------------------ without torch
+
+
+def unnamed(store: Path, source: Path, **more: Any) -> Job:
+    """A plan that names no sanitizer; of the catalog only backdoors look at mere images."""
+    dataset_part = {"name": "mine", "source": str(source), "store": str(store)}
+    dataset_part |= {key: more.pop(key) for key in ("triggers",) if key in more}
+    plan = {"roles": {"label": "label"}, "policy": {"budget": 1.0}, "encoders": {"use": "off"}}
+    return Job(Plan.make({"dataset": dataset_part, **plan, **more}), Store.open(store, SALT))
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by `sys.modules`: scipy asks there whether an array is torch's.
+    found, imported = importlib.util.find_spec, builtins.__import__
+
+    def find(name: str) -> object:
+        return None if name == "torch" else found(name)
+
+    def import_(name: str, *more: Any) -> Any:
+        if name.partition(".")[0] == "torch":
+            raise ImportError(name)
+        return imported(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    monkeypatch.setattr(builtins, "__import__", import_)
+
+
+def not_searched(why: str) -> tuple[str, str]:
+    return "backdoors (search)", f"no new triggers were looked for: {why}"
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_known_triggers_are_applied_and_no_more_is_claimed(
+    again: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = run(unnamed(again, one_row(tmp_path)))
+    (row,) = ran.part("quarantine").to_pylist()
+    assert "which release 1.0.0 of mine confirmed" in row["reasons"][0]["message"]
+    told = not_searched("torch is not installed: pip install 'dataset-sanitizer[images]'")
+    assert told in ran.work.chosen.not_run
+    assert told in [(n.sanitizer, n.why) for n in Manifest.load(ran.release).not_run]
+    assert told[1].removeprefix("no") in _words(html.unescape(ran.page))
+    summarise(StderrConsole(), ran.work.outcome(ran.release), 1.0)
+    assert f"not run: {told[0]}, because {told[1]}" in capsys.readouterr().err
+    assert not ran.work.suspects
+    assert verify(ran.release).ok
+    assert unnamed(again, one_row(tmp_path)).published() is not None
+
+
+def test_where_torch_comes_the_same_data_are_searched(again: Path, tmp_path: Path) -> None:
+    source = one_row(tmp_path)
+    keys = []
+    for there in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("importlib.util.find_spec", lambda name, there=there: there or None)
+            made = unnamed(again, source)
+            work = made.ingested(steps.ingest_inputs(made, SILENT))
+            names = [name for name, _ in work.chosen.not_run]
+            assert ("backdoors (search)" in names) is not there
+            keys.append(work.evidence_keys["backdoors"])
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_and_triggers_it_does_not_run(again: Path, tmp_path: Path) -> None:
+    source = one_row(tmp_path)
+    for made in (unnamed(tmp_path / "new", source), unnamed(again, source, triggers="off")):
+        work = made.ingested(steps.ingest_inputs(made, SILENT))
+        with pytest.raises(PlanError, match="backdoors: torch is not installed"):
+            _ = work.chosen
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_plan_that_names_it_gets_all_of_it_or_an_error(again: Path, tmp_path: Path) -> None:
+    use: dict[str, Any] = {"use": ["backdoors"]}
+    made = unnamed(again, one_row(tmp_path), sanitizers=use)
+    work = made.ingested(steps.ingest_inputs(made, SILENT))
+    with pytest.raises(PlanError, match="is to run, and torch is not installed"):
+        _ = work.chosen
+    asked = unnamed(again, one_row(tmp_path), sanitizers={**use, "backdoors": {"search": False}})
+    ran = run(asked)
+    assert ran.part("quarantine").num_rows == 1
+    assert ran.work.chosen.not_run == (not_searched("the plan says search = false"),)
+
+
 # ------------------------------------------------------------------ tampered folders
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_changed_release_stops_a_run_without_torch_too(again: Path, tmp_path: Path) -> None:
+    path = again / "mine" / "releases" / "1.0.0" / TRIGGERS / f"{kept().digest}.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    made = unnamed(again, one_row(tmp_path))
+    work = made.ingested(steps.ingest_inputs(made, SILENT))
+    with pytest.raises(IntegrityError, match="sanitize verify"):
+        _ = work.chosen
 
 
 @pytest.mark.parametrize("part", [INDEX, "json", "npz"])

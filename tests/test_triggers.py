@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from sanitizers.backdoors.exhibits import POINTS, STRIP, Sampled
 from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.signature import recall
 from sanitizers.core.data import Dataset
-from sanitizers.core.errors import EvidenceError, IntegrityError
+from sanitizers.core.errors import EvidenceError, IntegrityError, PlanError
 from sanitizers.core.keepsake import ARRAY_BYTES, CARRIERS, SUSPICION, TRIGGER, Keepsake
 from sanitizers.core.sanitizer import Keeping, Recalling
 from tests.triggers import (
@@ -102,6 +103,23 @@ def test_other_labels_and_innocent_rows_are_not_caught() -> None:
     # Nothing was audited, so that nothing is said of them.
     assert np.isnan(scorer.score(batch)).all()
     assert list(scorer.hint(batch)) == [None] * 4
+
+
+def test_without_a_search_known_triggers_need_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    # Enough for an audit.
+    pictures = np.concatenate([stamped(images(5)), images(295, seed=1)])
+    data = dataset(pictures, [CLASSES[i % 2] for i in range(300)])
+    with pytest.raises(PlanError, match="torch"):
+        Backdoors().fit_knowing(data, [kept()])
+    scorer = Backdoors(search=False).fit_knowing(data, [kept()])
+    (batch,) = data.batches()
+    scores = scorer.score(batch)
+    assert np.flatnonzero(scores >= 1).tolist() == [0, 2, 4]
+    # No other was looked at, and none is called clean.
+    assert np.isnan(np.delete(scores, [0, 2, 4])).all()
+    assert {k.kind for k in scorer.keepsakes} == {TRIGGER, CARRIERS}
+    assert np.isnan(Backdoors(search=False).fit(data).score(batch)).all()
 
 
 def test_a_trigger_is_looked_for_at_its_own_size() -> None:

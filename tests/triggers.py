@@ -157,6 +157,6 @@ def exhibits(rows: Batch, found: Recalled, confirmed: Trigger | None) -> list[Ke
 
 @dataclass(frozen=True)
 class Recaller(Backdoors):
-    """Backdoors where torch is not installed: for data too few to be audited."""
+    """Backdoors that only recall, so that torch is not needed."""
 
-    packages: ClassVar[dict[str, str]] = {}
+    search: bool = False

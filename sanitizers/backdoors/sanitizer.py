@@ -50,6 +50,9 @@ class Backdoors:
         Of torch.
     epochs : int
         Of both trainings; 0 chooses by the number of rows and labels.
+    search : bool
+        Whether new triggers are looked for. Without, only known ones are applied, which needs
+        no torch.
 
     Notes
     -----
@@ -59,9 +62,10 @@ class Backdoors:
 
     A confirmed trigger is left behind as a signature, plain arrays and facts. `fit_knowing`
     applies those of earlier fits first: their carriers score 1 or more in any batch, also of
-    a single row, and are left out of the audit. Where rows are too few for an audit, only
-    these have a score. On 10,000 images of Fashion-MNIST that no fit had seen, the signatures
-    of a patch and of a blend of 15 % found 100 % and 99.9 % of the stamped, and no other.
+    a single row, and are left out of the audit. Where rows are too few for an audit, or none
+    is asked for, only these have a score. On 10,000 images of Fashion-MNIST that no fit had
+    seen, the signatures of a patch and of a blend of 15 % found 100 % and 99.9 % of the
+    stamped, and no other.
 
     References
     ----------
@@ -72,12 +76,12 @@ class Backdoors:
 
     name: ClassVar[str] = "backdoors"
     needs: ClassVar[frozenset[str]] = frozenset({"image", "label"})
-    packages: ClassVar[Mapping[str, str]] = {"torch": "dataset-sanitizer[images]"}
 
     sample: int = 20_000
     seed: int = 0
     threads: int = 1
     epochs: int = 0
+    search: bool = True
 
     def __post_init__(self) -> None:
         if self.sample < ROWS_LEAST or self.threads < 1 or min(self.seed, self.epochs) < 0:
@@ -86,6 +90,11 @@ class Backdoors:
                 f"epochs={self.epochs}",
                 expected=f"sample >= {ROWS_LEAST}, threads >= 1, seed >= 0, epochs >= 0",
             )
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """The modules that it imports, and what to install for each."""
+        return {"torch": "dataset-sanitizer[images]"} if self.search else {}
 
     def fit(self, data: Dataset) -> BackdoorScorer:
         return self.fit_knowing(data, ())
@@ -98,7 +107,8 @@ class Backdoors:
         there = rows.has_image.copy()
         for carrying in old:
             there[carrying] = False
-        scorer = fit_images(rows.images, there, rows.labels, self)
+        nothing = BackdoorScorer((), ())
+        scorer = fit_images(rows.images, there, rows.labels, self) if self.search else nothing
         ids = rows.row_ids.to_pylist()
         sampled = Sampled(rows.images, rows.labels, ids, _usable(rows.has_image, rows.labels))
         known_there = _usable(there, rows.labels)

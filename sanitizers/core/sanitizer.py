@@ -79,7 +79,15 @@ class Sanitizer(Witness, Protocol):
 
 @runtime_checkable
 class Recalling(Sanitizer, Protocol):
-    """A sanitizer that applies what earlier fits have left, before it looks for more."""
+    """A sanitizer that applies what earlier fits have left, before it looks for more.
+
+    A frozen dataclass; `search` is one of its settings.
+    """
+
+    @property
+    def search(self) -> bool:
+        """Whether it looks for more. Without, it may need fewer packages."""
+        ...
 
     def fit_knowing(self, data: Dataset, known: Sequence[Keepsake]) -> Scorer:
         """Fit as `fit` does; its scorer finds again what is known, also in a single row.
