@@ -36,13 +36,13 @@ NOTES = (
     "ART's detectors (adversarial-robustness-toolbox) get a net that was trained on all rows, and "
     "of it the penultimate layer, as their papers have it; by default ART takes the last one. All "
     'else is as it comes, but for *silhouette*, which is `cluster_analysis="silhouette-scores"`, '
-    "and *true rate*, which is told the poisoned share of the target's rows. Without either, "
-    "ART calls a part of every class poison, whether anything is poisoned or not. Our audit is "
-    "told nothing and is given no net: its two trainings are in its seconds.",
+    "and *true rate*, which is told the poisoned share of the target's rows. But for "
+    "*silhouette*, its rules call a part of every class poison, whether anything is poisoned or "
+    "not. Our audit is told nothing and is given no net: its two trainings are in its seconds.",
     "For scale, from the literature and not measured here: AGPD (Yuan et al., ICLR 2025) reports "
-    "for CIFAR-10 a mean recall of 96.7 % with 0.17 % of the clean rows lost, at 10 % of poison, or "
-    "5 % with clean labels. It is given ten images per class that are known to be clean; here no "
-    "tool is given any.",
+    "for CIFAR-10 a mean recall of 96.7 % with 0.17 % of the clean rows lost, at 10 % of poison, "
+    "or 5 % with clean labels. It is given ten images per class that are known to be clean; here "
+    "no tool is given any.",
 )
 
 
