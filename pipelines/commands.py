@@ -39,14 +39,14 @@ def run(said: Namespace) -> int:
     from pipelines.job import Job
     from pipelines.known import given_triggers
     from pipelines.recipes import recipes
+    from pipelines.seen import check_encoder
     from pipelines.summary import nothing_to_do, summarise
-    from sanitizers.encoders import check_device
 
     started = time.monotonic()
     plan = plan_of(said)
     recipes(plan)
     given_triggers(plan.dataset.triggers)
-    check_device(said.device)
+    check_encoder(plan, said.device)
     console = StderrConsole()
     console.quiet = said.quiet
     job = Job(plan, Store.open(plan.store, _salt(said.salt)))
@@ -66,9 +66,11 @@ def check(said: Namespace) -> int:
     from pipelines.known import given_triggers
     from pipelines.readers.sources import find_sources
     from pipelines.recipes import recipes
+    from pipelines.seen import check_encoder
 
     plan = Plan.read(Path(said.plan))
     made = recipes(plan)
+    check_encoder(plan)
     files = len(find_sources(plan.dataset.source))
     if plan.dataset.trusted:
         find_sources(plan.dataset.trusted)

@@ -16,7 +16,7 @@ from pipelines.store import Store
 from sanitizers.core.data import EMBEDDING, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.sanitizer import Witness
-from sanitizers.encoders import AUTO, ImageEncoder
+from sanitizers.encoders import AUTO, ImageEncoder, check_device, find_device
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,21 @@ def resolved(made: MadeFeatures | None) -> dict[str, Any]:
         return {"use": OFF, "settings": {}}
     settings = asdict(made.encoder)  # type: ignore[call-overload]
     return {"use": made.name, "settings": {made.name: settings}}
+
+
+def check_encoder(plan: Plan, device: str = "cpu") -> None:
+    """Refuse an encoder or a device that is not there, before any data are read.
+
+    Raises
+    ------
+    PlanError
+    """
+    encoder = plan.encoder()
+    if encoder is not None:
+        encoder.check()
+    check_device(device)
+    if device == "cuda":
+        find_device(device)
 
 
 def encoder_for(plan: Plan, roles: Roles) -> ImageEncoder | None:

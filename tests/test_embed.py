@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +107,9 @@ class Watched:
     name: ClassVar[str] = "watched"
     needs: ClassVar[frozenset[str]] = frozenset()
     accelerated: ClassVar[bool] = False
+
+    def check(self) -> None:
+        return None
 
     def fit(self, data: Dataset, device: str) -> Watch:
         assert device == "cpu"
@@ -394,6 +398,20 @@ def test_a_wrong_device_is_refused_before_any_data_are_read(
     assert command(["run", "nothing.parquet", "--device", "gpu"]) == 2
     assert "no device 'gpu'" in capsys.readouterr().err
     assert not (tmp_path / "sanitized").exists()
+
+
+def test_an_encoder_that_is_not_installed_is_refused_before_any_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert command(["run", "nothing.parquet", "--encoder", "timm:x"]) == 2
+    assert "needs the package" in capsys.readouterr().err
+    (tmp_path / "plan.toml").write_text(
+        '[dataset]\nsource = "nothing.parquet"\n[encoders]\nuse = "timm:x"\n'
+    )
+    assert command(["check", "plan.toml"]) == 2
+    assert "needs the package" in capsys.readouterr().err
 
 
 def test_a_command_makes_features_once(

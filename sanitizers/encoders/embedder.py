@@ -46,6 +46,15 @@ class ImageEncoder(Protocol):
     #: Whether it can use more than a CPU.
     accelerated: ClassVar[bool]
 
+    def check(self) -> None:
+        """Refuse where what it needs is not installed, before any data are read.
+
+        Raises
+        ------
+        PlanError
+        """
+        ...
+
     def fit(self, data: Dataset, device: str) -> Embedder:
         """Learn from the images, or from their sizes only.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sanitizers.core.data import Dataset
-from sanitizers.core.errors import InputError, PlanError
-from sanitizers.encoders.devices import load_torch
+from sanitizers.core.errors import InputError
+from sanitizers.encoders.devices import EXTRA, load_torch, require
 from sanitizers.encoders.torch_embedder import TorchEmbedder
 
 #: Pixels at the longer side at which images are decoded for such a model, at most.
@@ -32,9 +32,12 @@ class Timm:
 
     model: str
 
+    def check(self) -> None:
+        _require("timm", f"timm:{self.model}")
+
     def fit(self, data: Dataset, device: str) -> TorchEmbedder:
-        torch = load_torch(f"the encoder 'timm:{self.model}'")
-        timm = _library("timm", f"timm:{self.model}")
+        self.check()
+        torch, timm = load_torch("an encoder"), importlib.import_module("timm")
         try:
             net = timm.create_model(self.model, pretrained=True, num_classes=0)
         except Exception as error:
@@ -67,9 +70,12 @@ class HuggingFace:
 
     model: str
 
+    def check(self) -> None:
+        _require("transformers", f"hf:{self.model}")
+
     def fit(self, data: Dataset, device: str) -> TorchEmbedder:
-        torch = load_torch(f"the encoder 'hf:{self.model}'")
-        transformers = _library("transformers", f"hf:{self.model}")
+        self.check()
+        torch, transformers = load_torch("an encoder"), importlib.import_module("transformers")
         where, _, revision = self.model.partition("@")
         from_hub = {"revision": revision or "main", "trust_remote_code": False}
         try:
@@ -143,14 +149,10 @@ def _sides(looks: Any) -> tuple[int, int]:
     return side, side
 
 
-def _library(name: str, encoder: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise PlanError(
-            f"the encoder {encoder!r} needs the package {name}, which is not installed",
-            do=f"pip install {name}; the model is fetched over the network when first used",
-        ) from error
+def _require(library: str, encoder: str) -> None:
+    require("torch", f"the encoder {encoder!r}", EXTRA)
+    do = f"pip install {library}; the model is fetched over the network when first used"
+    require(library, f"the encoder {encoder!r}", do)
 
 
 def _unavailable(encoder: str, error: Exception) -> InputError:

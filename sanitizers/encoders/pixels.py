@@ -41,6 +41,9 @@ class Pixels:
         if self.numbers < 3:
             raise PlanError(f"pixels: numbers={self.numbers}", expected="at least 3")
 
+    def check(self) -> None:
+        """Nothing is needed."""
+
     def fit(self, data: Dataset, device: str) -> PixelMeans:
         shape = data.shape_within()
         factor = 1

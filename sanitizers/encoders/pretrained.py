@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from sanitizers.core.data import Dataset
 from sanitizers.core.images import ImageShape
-from sanitizers.encoders.efficientnet import WIDTH, efficientnet_lite0
+from sanitizers.encoders.devices import EXTRA, require
+from sanitizers.encoders.efficientnet import PACKAGE, WIDTH, efficientnet_lite0
 from sanitizers.encoders.torch_embedder import TorchEmbedder
 
 #: Pixels at the longer side, at least and at most, at which the net looks.
@@ -25,6 +26,10 @@ class Pretrained:
     name: ClassVar[str] = "pretrained"
     needs: ClassVar[frozenset[str]] = frozenset()
     accelerated: ClassVar[bool] = True
+
+    def check(self) -> None:
+        for package in ("torch", PACKAGE):
+            require(package, "the encoder 'pretrained'", EXTRA)
 
     def fit(self, data: Dataset, device: str) -> TorchEmbedder:
         shape = data.shape_within(MOST)

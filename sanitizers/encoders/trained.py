@@ -10,6 +10,7 @@ import numpy as np
 from sanitizers.core.data import Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.encoders.architectures import WIDTH
+from sanitizers.encoders.devices import EXTRA, require
 from sanitizers.encoders.net import epochs, train
 from sanitizers.encoders.torch_embedder import TorchEmbedder
 
@@ -48,6 +49,9 @@ class Trained:
                 f"threads={self.threads}",
                 expected="sample >= 2, threads >= 1, epochs >= 0, seed >= 0",
             )
+
+    def check(self) -> None:
+        require("torch", "the encoder 'trained'", EXTRA)
 
     def fit(self, data: Dataset, device: str) -> TorchEmbedder:
         rows = data.sample(self.sample, "encoders/trained")
