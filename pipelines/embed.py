@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.disk import make_folder, read_json, write_json, write_table
+from pipelines.disk import make_folder, read_json, remove, write_json, write_table
 from pipelines.ingest import Ingested
 from pipelines.manifest import tool
-from pipelines.progress import SILENT, Progress
+from pipelines.progress import SILENT, Progress, Stage
 from pipelines.quiet import quiet
 from pipelines.shards import ParquetShard, shard_name
 from pipelines.store import key_of, salt_digest
@@ -27,6 +27,8 @@ from sanitizers.encoders import Embedder, ImageEncoder, find_device
 EMBEDDING_FORMAT = 1
 #: Written last: what lies beside it is whole.
 MARKER = "embeddings.json"
+#: Written first: what all of them are computed on.
+STARTED = "started.json"
 #: Images that are decoded at a time.
 PIECE = 1024
 
@@ -190,30 +192,20 @@ def embed(
         If the encoder fails.
     """
     parts = list(zip(folders, (dataset.shards, dataset.trusted), strict=False))
-    found = [Embedded.finished(folder, len(shards)) for folder, shards in parts]
-    done = tuple(part for part in found if part is not None)
-    if len(done) == len(parts):
-        return done
-    used = find_device(device) if encoder.accelerated else "cpu"
+    done = [Embedded.finished(folder, len(shards)) for folder, shards in parts]
+    if all(done):
+        return tuple(part for part in done if part)
+    used = _device(device if encoder.accelerated else "cpu", folders)
     count = sum(len(shards) for _, shards in parts)
     rows = sum(shard.rows for _, shards in parts for shard in shards)
     with progress.stage(f"embed: {encoder.name}", rows, count) as stage, quiet():
         try:
             started = time.monotonic()
             embedder = encoder.fit(replace(dataset, trusted=()), used)
-            made = []
-            for folder, shards in parts:
-                make_folder(folder)
-                missing = 0
-                for number, shard in enumerate(shards):
-                    path = embedding_file(folder, number)
-                    missing += _embed_shard(embedder, dataset.roles, shard, path)
-                    stage.advance(shard.rows)
-                seconds = round(time.monotonic() - started, 3)
-                rows = sum(shard.rows for shard in shards)
-                width = embedder.width
-                part = Embedded(encoder.name, folder, used, rows, missing, width, seconds)
-                made.append(part.write())
+            return tuple(
+                _embed_part(encoder.name, embedder, dataset.roles, *part, used, started, stage)
+                for part in parts
+            )
         except (SanitizeError, MemoryError):
             raise
         except Exception as error:
@@ -222,7 +214,45 @@ def embed(
                 f"the encoder {encoder.name!r} failed: {type(error).__name__}: {text}",
                 do="nothing is published on partial evidence; name another in [encoders] use",
             ) from error
-    return tuple(made)
+
+
+def _device(asked: str, folders: Sequence[Path]) -> str:
+    """What to compute on: as before where that is left open, for two devices never mix.
+
+    A net that is trained on CUDA is another one than on the CPU. What was computed on
+    another device than is asked for now is removed.
+    """
+    before = {folder: read_json(folder / STARTED)["device"] for folder in folders if _begun(folder)}
+    used = "cpu" if asked == "auto" and set(before.values()) == {"cpu"} else find_device(asked)
+    for folder in folders:
+        if before.get(folder, used) != used:
+            remove(folder)
+        make_folder(folder)
+        write_json(folder / STARTED, {"device": used})
+    return used
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / STARTED).is_file()
+
+
+def _embed_part(
+    encoder: str,
+    embedder: Embedder,
+    roles: Roles,
+    folder: Path,
+    shards: Sequence[Shard],
+    device: str,
+    started: float,
+    stage: Stage,
+) -> Embedded:
+    missing = 0
+    for number, shard in enumerate(shards):
+        missing += _embed_shard(embedder, roles, shard, embedding_file(folder, number))
+        stage.advance(shard.rows)
+    rows = sum(shard.rows for shard in shards)
+    seconds = round(time.monotonic() - started, 3)
+    return Embedded(encoder, folder, device, rows, missing, embedder.width, seconds).write()
 
 
 def with_embeddings(dataset: Dataset, folders: Sequence[Path]) -> Dataset:

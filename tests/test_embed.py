@@ -104,15 +104,16 @@ class Watched:
     """An encoder whose embedder is watched."""
 
     watch: Watch
+    device: str = "cpu"
     name: ClassVar[str] = "watched"
     needs: ClassVar[frozenset[str]] = frozenset()
-    accelerated: ClassVar[bool] = False
+    accelerated: ClassVar[bool] = True
 
     def check(self) -> None:
         return None
 
     def fit(self, data: Dataset, device: str) -> Watch:
-        assert device == "cpu"
+        assert device == self.device
         return self.watch
 
 
@@ -162,6 +163,26 @@ def test_what_was_broken_off_goes_on_where_it_was(ingested: Ingested, tmp_path: 
     for file in sorted((tmp_path / "whole").glob("*.parquet")):
         assert file.read_bytes() == (folder / file.name).read_bytes()
     embed(Watched(Watch(fails_at=0)), data, [folder])
+
+
+def test_two_devices_never_mix(
+    ingested: Ingested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net that was trained on another device is another net."""
+    data, folder = ingested.dataset(ROLES, SALT), tmp_path / "e"
+    monkeypatch.setattr("pipelines.embed.find_device", lambda asked: "cuda")
+    with pytest.raises(EvidenceError):
+        embed(Watched(Watch(fails_at=50, value=1.0), "cuda"), data, [folder])
+    monkeypatch.setattr("pipelines.embed.find_device", lambda asked: "cpu")
+    again = Watch(fails_at=20)
+    with pytest.raises(EvidenceError):
+        embed(Watched(again), data, [folder], "cpu")
+    assert again.seen == [25]
+    assert [v[1] for v in vectors_of(folder) if v] == [0.5] * 24
+    monkeypatch.setattr("pipelines.embed.find_device", lambda asked: "cuda")
+    (done,) = embed(Watched(Watch()), data, [folder], "auto")
+    assert done.device == "cpu"
+    assert {v[1] for v in vectors_of(folder) if v} == {0.5}
 
 
 def test_a_damaged_file_is_made_anew_while_the_work_is_not_done(
