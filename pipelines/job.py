@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipelines.alarms import ALARMS_FORMAT, NO_ALARMS, Alarms, is_watched
 from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
-from pipelines.embed import with_embeddings
+from pipelines.embedded import with_embeddings
 from pipelines.examine import evidence_key
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers

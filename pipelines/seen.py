@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.embed import Embedded, embedding_key
+from pipelines.embed import embedding_key
+from pipelines.embedded import Embedded
 from pipelines.ingest import Ingested
 from pipelines.manifest import Embedding
 from pipelines.plan import Plan

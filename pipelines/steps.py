@@ -9,7 +9,8 @@ from pathlib import Path
 from pipelines.alarms import raise_alarms
 from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
-from pipelines.embed import Embedded, embed
+from pipelines.embed import embed
+from pipelines.embedded import Embedded
 from pipelines.examine import examine
 from pipelines.examined import Examined
 from pipelines.ingest import ingest

@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 
 from pipelines import steps
 from pipelines.cli import command
-from pipelines.embed import (
-    MARKER,
-    Embedded,
-    embed,
-    embedding_file,
-    embedding_key,
-    with_embeddings,
-)
+from pipelines.embed import embed, embedding_key
+from pipelines.embedded import MARKER, Embedded, embedding_file, with_embeddings
 from pipelines.examined import read_evidence
 from pipelines.ingest import Ingested, ingest
 from pipelines.job import Job, Work
