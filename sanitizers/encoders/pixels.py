@@ -23,7 +23,9 @@ class Pixels:
 
     Whoever reads the vectors takes their principal components. Where images are alike but
     for what they show (digits, garments, scans from one device) these tell classes apart
-    nearly as well as a pretrained net; of photographs they tell light and colour.
+    as well as a pretrained net; of photographs they tell light and colour. Of wrong labels
+    among 5 %, `labels` ranks 86 % above the first 1 % of the clean rows on Fashion-MNIST, and
+    19 % on CIFAR-10, where `pretrained` ranks 58 % (``benchmarks/results/embeddings.md``).
 
     Parameters
     ----------
