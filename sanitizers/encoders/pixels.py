@@ -23,9 +23,9 @@ class Pixels:
 
     Whoever reads the vectors takes their principal components. Where images are alike but
     for what they show (digits, garments, scans from one device) these tell classes apart
-    as well as a pretrained net; of photographs they tell light and colour. Of wrong labels
-    among 5 %, `labels` ranks 86 % above the first 1 % of the clean rows on Fashion-MNIST, and
-    19 % on CIFAR-10, where `pretrained` ranks 58 % (``benchmarks/results/embeddings.md``).
+    as well as a pretrained net; of photographs they tell light and colour. Of 5 % flipped
+    labels `labels` ranks 86 % before it has lost 1 % of the clean rows of Fashion-MNIST, and
+    19 % on CIFAR-10, where by `pretrained` it ranks 58 % (``benchmarks/results/embeddings.md``).
 
     Parameters
     ----------
