@@ -163,8 +163,9 @@ EXACT: Mapping[str, Rule] = {
         "causal: the trigger moves innocent images, and no longer once its carriers are left out",
     ),
 }
-#: Finds that bend what is learned by less than this many robust deviations are natural: on
-#: clean real tables 0.0 to 0.9 was measured, at 4 % poison 2.3 and more.
+#: Finds that bend what is learned by less than this many deviations are natural: on clean
+#: real tables 0.0 to 0.8 was measured, at 4 % poison 1.7 and more. Of targets that the
+#: features hardly explain it was 0.1 to 1.1, and 0.4 and more.
 HARMLESS = 1.0
 #: Rows that deserve a look: this many times the clean rows that a quarantine line may take.
 REVIEW_FACTOR = 3.0
