@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answers import Answer, Cost, Flags
-from benchmarks.backdoor_tools import TOOLS, TRUE_RATE, Given
+from benchmarks.answers import Answer, Cost
+from benchmarks.backdoor_tools import TOLD, TOOLS, TRUE_RATE, Given
 from benchmarks.backdoors import ATTACKS, HELD_OUT, Case, Images, Labels, load
 from benchmarks.measure import in_own_process
 from benchmarks.results import Cell, Grid, mean, publish, say
@@ -31,8 +31,9 @@ CASES = (
 NOTES = (
     "Images, triggers and rates are those of the benchmark `backdoors`; no tool has a trusted "
     "row. *Recall* is the share of poisoned rows that a tool calls poison, *lost* the rows that "
-    "it calls so and that are clean. Each tool runs in a fresh process, on one thread; importing "
-    "is not timed, but is in the peak of memory.",
+    "it calls so and that are clean. *Told* is the share of poisoned rows in groups that our "
+    "audit reports as looking planted, without proof: nothing of them is removed. Each tool runs "
+    "in a fresh process, on one thread; importing is not timed, but is in the peak of memory.",
     "ART's detectors (adversarial-robustness-toolbox) get a net that was trained on all rows, and "
     "of it the penultimate layer, as their papers have it; by default ART takes the last one. All "
     'else is as it comes, but for *silhouette*, which is `cluster_analysis="silhouette-scores"`, '
@@ -48,13 +49,14 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What one tool said in one run of a cell; recall is None where there is no poison."""
+    """What one tool said in one run of a cell; None where there is nothing to measure."""
 
     cell: str
     seed: int
     tool: str
     poison: int
     recall: float | None
+    told: float | None
     lost: int
     lost_share: float
     cost: Cost
@@ -79,17 +81,18 @@ def judged(case: Case, seed: int, tool: str, done: StampedImages, file: Path) ->
     told = in_own_process("backdoor_tools", tool, str(file))
     if told is None:
         raise TimeoutError(tool)
-    flags: Flags = Answer.load(file.with_suffix(".answer.npz")).flags
+    answer = Answer.load(file.with_suffix(".answer.npz"))
     poison = done.mask("poison")
     clean = ~(poison | done.mask("cover"))
-    lost = int((flags & clean).sum())
-    recall = float(flags[poison].mean()) if poison.any() else None
+    lost = int((answer.flags & clean).sum())
+    group = answer.parts.get(TOLD)
     return Measured(
         case.name,
         seed,
         tool,
         int(poison.sum()),
-        recall,
+        answer.recall(poison) if poison.any() else None,
+        float(group[poison].mean()) if group is not None and poison.any() else None,
         lost,
         lost / int(clean.sum()),
         Cost(**told),
@@ -122,12 +125,12 @@ def grid(results: Sequence[Measured]) -> Grid:
     rows: list[list[Cell]] = []
     for cell, tool in dict.fromkeys((r.cell, r.tool) for r in results):
         mine = [r for r in results if (r.cell, r.tool) == (cell, tool)]
-        recalls = [r.recall for r in mine if r.recall is not None]
         rows.append(
             [
                 cell,
                 tool,
-                mean(recalls) if recalls else None,
+                _mean([r.recall for r in mine]),
+                _mean([r.told for r in mine]),
                 mean([r.lost_share for r in mine]),
                 round(mean([r.lost for r in mine])),
                 mean([r.cost.seconds for r in mine]),
@@ -135,9 +138,14 @@ def grid(results: Sequence[Measured]) -> Grid:
                 round(mean([r.cost.peak_mb for r in mine])),
             ]
         )
-    columns = ["cell", "tool", "recall %", "lost %", "lost", "s", "CPU s", "peak MiB"]
+    columns = ["cell", "tool", "recall %", "told %", "lost %", "lost", "s", "CPU s", "peak MiB"]
     seeds = len({r.seed for r in results})
     return Grid(f"mean over {seeds} seeds" if seeds > 1 else "one seed", columns, rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def main() -> None:
@@ -151,19 +159,20 @@ def main() -> None:
     images, labels = load("fashion", data_folder(asked.data))
     results: list[Measured] = []
     nets: list[float] = []
-    for case in CASES:
-        for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
-            found, seconds = measure(case, seed, asked.rows, images, labels)
+    for number in range(asked.seeds):
+        for case in CASES:
+            found, seconds = measure(case, asked.first_seed + number, asked.rows, images, labels)
             results += found
             nets.append(seconds)
-    command = (
-        f"python -m benchmarks.backdoor_contenders --rows {asked.rows} --seeds {asked.seeds} "
-        f"--first-seed {asked.first_seed}"
-    )
-    trained = f"Training the net that ART is given took {mean(nets):.1f} s, which are not counted."
-    shared = _shared()
-    notes = [*NOTES, trained, *([shared] if shared else [])]
-    publish("backdoor_contenders", command, [grid(results)], notes, [asdict(r) for r in results])
+        # What is measured is kept, should the next seed not come to an end.
+        command = (
+            f"python -m benchmarks.backdoor_contenders --rows {asked.rows} --seeds {number + 1} "
+            f"--first-seed {asked.first_seed}"
+        )
+        net = f"Training the net that ART is given took {mean(nets):.1f} s, which are not counted."
+        notes = [*NOTES, net, *([shared] if (shared := _shared()) else [])]
+        raw = [asdict(r) for r in results]
+        publish("backdoor_contenders", command, [grid(results)], notes, raw)
 
 
 def _shared() -> str:

@@ -29,6 +29,8 @@ from sanitizers.encoders.net import Net
 
 SEED = 0
 OURS = "audit"
+#: The rows of groups that our audit reports as looking planted, and does not call poison.
+TOLD = "told"
 TRUE_RATE = "ART SpectralSignatureDefense, true rate"
 
 _STATE = "net."
@@ -92,42 +94,45 @@ class Given:
 
 
 #: Loading is not part of what is timed, so a tool first loads, then runs.
-Tool = Callable[[Given], Callable[[], Flags]]
+Tool = Callable[[Given], Callable[[], Answer]]
 
 
-def ours(given: Given) -> Callable[[], Flags]:
+def ours(given: Given) -> Callable[[], Answer]:
     """Our audit as it comes; it trains its own two nets."""
     load_torch("an audit")
 
-    def run() -> Flags:
-        found = np.zeros(len(given.labels), dtype=bool)
-        found[audit(given.images, given.labels, Settings()).poison] = True
-        return found
+    def run() -> Answer:
+        found = audit(given.images, given.labels, Settings())
+        flags, told = np.zeros((2, len(given.labels)), dtype=bool)
+        flags[found.poison] = True
+        for group in found.suspicions:
+            told[group.rows] |= not group.refuted
+        return _answer(flags, {TOLD: told & ~flags})
 
     return run
 
 
-def activations(given: Given, **settings: str) -> Callable[[], Flags]:
+def activations(given: Given, **settings: str) -> Callable[[], Answer]:
     """ART's ``ActivationDefence`` (Chen et al. 2018)."""
     from art.defences.detector.poison import ActivationDefence
 
     classifier, x, y = _for_art(given)
 
-    def run() -> Flags:
+    def run() -> Answer:
         defence = ActivationDefence(classifier, x, y)
         return _unclean(defence.detect_poison(**settings)[1])
 
     return run
 
 
-def signatures(given: Given, *, told: bool = False) -> Callable[[], Flags]:
+def signatures(given: Given, *, told: bool = False) -> Callable[[], Answer]:
     """ART's ``SpectralSignatureDefense`` (Tran et al. 2018), told the true rate or not."""
     from art.defences.detector.poison import SpectralSignatureDefense
 
     classifier, x, y = _for_art(given)
     settings = {"expected_pp_poison": given.rate} if told else {}
 
-    def run() -> Flags:
+    def run() -> Answer:
         defence = SpectralSignatureDefense(classifier, x, y, **settings)
         return _unclean(defence.detect_poison()[1])
 
@@ -160,8 +165,12 @@ def _for_art(given: Given) -> tuple[Any, NDArray[np.float32], NDArray[np.float32
     return classifier, x, np.eye(classes, dtype=np.float32)[given.labels]
 
 
-def _unclean(is_clean: list[int]) -> Flags:
-    return np.equal(is_clean, 0).astype(bool)
+def _unclean(is_clean: list[int]) -> Answer:
+    return _answer(np.equal(is_clean, 0).astype(bool), {})
+
+
+def _answer(flags: Flags, parts: Mapping[str, Flags]) -> Answer:
+    return Answer(flags, flags.astype(float), parts)
 
 
 def main() -> None:
@@ -177,9 +186,9 @@ def main() -> None:
     with threadpool_limits(1):
         run = TOOLS[asked.tool](given)
         started, cpu = time.perf_counter(), cpu_seconds()
-        flags = run()
+        answer = run()
         took = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - cpu}
-    Answer(flags, flags.astype(float)).save(asked.file.with_suffix(".answer.npz"))
+    answer.save(asked.file.with_suffix(".answer.npz"))
     print(json.dumps({**took, "peak_mb": peak_mb()}))
 
 

@@ -73,12 +73,12 @@ def test_the_rate_is_that_of_the_rows_with_the_targets_label() -> None:
 def test_the_table_has_means_over_seeds_and_no_recall_where_nothing_is_poisoned() -> None:
     cost = Cost(2.0, 1.0, 100.0)
     rows = [
-        Measured("a", 1, "x", 10, 0.5, 2, 0.02, cost),
-        Measured("a", 2, "x", 10, 1.0, 4, 0.04, cost),
-        Measured("clean", 1, "x", 0, None, 6, 0.06, cost),
+        Measured("a", 1, "x", 10, 0.5, 0.2, 2, 0.02, cost),
+        Measured("a", 2, "x", 10, 1.0, None, 4, 0.04, cost),
+        Measured("clean", 1, "x", 0, None, None, 6, 0.06, cost),
     ]
     made = grid(rows)
     assert made.title == "mean over 2 seeds"
     first, second = made.rows
-    assert list(first[:5]) == ["a", "x", 0.75, pytest.approx(0.03), 3]
-    assert second[2] is None
+    assert list(first[:6]) == ["a", "x", 0.75, 0.2, pytest.approx(0.03), 3]
+    assert (second[2], second[3]) == (None, None)
