@@ -10,10 +10,11 @@ from sklearn.linear_model import Ridge
 
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import PlanError
+from sanitizers.core.kernels import robust_scale
 from sanitizers.core.policy import HARMLESS, Policy
 from sanitizers.core.sanitizer import Influential
 from sanitizers.poisons import poison
-from sanitizers.regression import PENALTIES, Regression, fit_boosted, fit_ridge
+from sanitizers.regression import PENALTIES, Regression, deviation, fit_boosted, fit_ridge
 
 Floats = NDArray[np.float64]
 NAMES = tuple(f"x{i}" for i in range(6))
@@ -66,6 +67,33 @@ def test_clean_rows_stay_and_do_no_harm(make) -> None:  # type: ignore[no-untype
     found, influence = scores(make(2))
     assert (found > 6).mean() < 0.01
     assert influence < HARMLESS
+
+
+def heavy(seed: int, rows: int = 1500) -> pa.Table:
+    """Most targets near the line, and a fifth of them far less so."""
+    table = linear(seed, rows)
+    rng = np.random.default_rng(seed)
+    wide = rng.random(rows) < 0.2
+    noise = np.where(wide, rng.normal(0, 3, rows), rng.normal(0, 0.5, rows))
+    return table.set_column(6, "y", pa.array(table.column("x0").to_numpy() + noise))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clean_rows_in_heavy_tails_stay(seed: int) -> None:
+    table, bad = marked("statistical", heavy(seed), 0.04, seed)
+    found, _ = scores(table)
+    assert (found[~bad] > 6).mean() < 0.01
+    assert (found[bad] > 6).mean() > 0.9
+
+
+def test_the_deviation_is_the_usual_one_but_for_heavy_tails() -> None:
+    rng = np.random.default_rng(10)
+    normal, tails = rng.normal(3, 2, 100_000), rng.standard_t(2, 100_000)
+    assert deviation(normal) == pytest.approx((3.0, 2.0), abs=0.03)
+    near = np.quantile(np.abs(tails - np.median(tails)), 0.95)
+    assert deviation(tails)[1] == pytest.approx(near / 1.95996, rel=1e-4)
+    assert deviation(tails)[1] > 1.5 * robust_scale(tails)[1]
+    assert deviation(np.array([])) == (0.0, 1.0)
 
 
 def test_trimming_stands_where_huber_falls() -> None:
