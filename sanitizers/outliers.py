@@ -92,7 +92,7 @@ class Outliers:
     def fit(self, data: Dataset) -> OutlierScorer:
         sample = data.sample(self.sample, "outliers")
         for name in self.detectors:
-            _try_out(name, sample.X[:TRIED_ROWS])
+            _try_out(name, sample.wide[:TRIED_ROWS])
         trusted = data.trusted_rows
         if trusted is not None and len(trusted) >= TRUSTED_LEAST:
             scorer, scores = self._fit_parts(trusted, "outliers/fold", FOLDS)
@@ -104,8 +104,8 @@ class Outliers:
     ) -> tuple[OutlierScorer, NDArray[np.float64]]:
         """Fit to all parts of some rows but one, for each; and score the rows themselves."""
         part = rows.buckets(parts, purpose)
-        models = tuple(self._fit_views(rows.X[part != k]) for k in range(parts))
-        raw = _crossed(models, part, rows.X)
+        models = tuple(self._fit_views(rows.wide[part != k]) for k in range(parts))
+        raw = _crossed(models, part, rows.wide)
         scales = _scales(raw)
         return OutlierScorer(models, scales, None, purpose), _combine(raw, scales)
 
@@ -144,7 +144,7 @@ class OutlierScorer:
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         part = batch.buckets(len(self.models), self.purpose)
-        return _combine(_crossed(self.models, part, batch.X), self.scales)
+        return _combine(_crossed(self.models, part, batch.wide), self.scales)
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
         return batch.farthest_columns()

@@ -57,6 +57,10 @@ def test_long_vectors_keep_their_widest_components() -> None:
     long = RNG.normal(size=(400, 200)) * np.linspace(5, 0.1, 200)
     X = features(long.tolist())
     assert X.shape == (400, COMPONENTS)
+    data = Dataset.from_table(pa.table({"e": column(long.tolist())}), Roles(embedding="e"))
+    (batch,) = data.batches()
+    assert np.allclose(batch.X, X)
+    assert batch.wide.shape == (400, 200)
     spread = X.std(axis=0)
     assert spread[0] == spread.max() == pytest.approx(1, abs=0.05)
 
@@ -68,6 +72,9 @@ def test_features_do_not_hang_on_the_rows_beside_them() -> None:
     for start, rows in ((0, 1), (3, 255), (100, 600), (699, 1)):
         part = encoder.transform(table.slice(start, rows))
         assert np.array_equal(part, whole[start : start + rows])
+    wide = encoder.transform(table, wide=True)
+    assert np.allclose(wide[:, :COMPONENTS], whole, atol=1e-6)
+    assert np.array_equal(encoder.transform(table.slice(3, 70), wide=True), wide[3:73])
     order = RNG.permutation(700)
     assert np.array_equal(encoder.transform(table.take(pa.array(order))), whole[order])
 

@@ -208,6 +208,13 @@ class Batch:
         return self.encoder.transform(self.table)
 
     @cached_property
+    def wide(self) -> NDArray[np.float32]:
+        """As `X`, with more components of an embedding: for what asks how far rows lie, (n, D)."""
+        if not self.encoder.has_vectors:
+            return self.X
+        return self.encoder.transform(self.table, wide=True)
+
+    @cached_property
     def blank(self) -> NDArray[np.bool_]:
         """Which rows have nothing to learn from but an embedding, and that is missing, (n,)."""
         if self.roles.embedding is None or self.roles.features:

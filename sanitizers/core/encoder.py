@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sanitizers.core.vectors import VectorColumn, fit_vectors, is_vector
+from sanitizers.core.vectors import COMPONENTS, WIDE, VectorColumn, fit_vectors, is_vector
 
 #: Categories of one column that get a number of their own; the rest share one.
 MAX_CATEGORIES = 20
@@ -67,24 +67,32 @@ class Encoder:
         """For each encoded dimension the column that it comes from, length d."""
         return tuple(c.name for c in self.columns for _ in range(_width(c)))
 
-    def transform(self, table: pa.Table) -> NDArray[np.float32]:
+    @property
+    def has_vectors(self) -> bool:
+        """Whether there is a column of vectors, so that `transform` can be wide."""
+        return any(isinstance(column, VectorColumn) for column in self.columns)
+
+    def transform(self, table: pa.Table, *, wide: bool = False) -> NDArray[np.float32]:
         """Encode rows.
 
         Parameters
         ----------
         table : pyarrow.Table
             Has the columns that the encoder was fitted on.
+        wide : bool
+            With more components of vectors.
 
         Returns
         -------
         ndarray of float32, shape (n, d)
             Finite, within ±30.
         """
-        out = np.zeros((table.num_rows, sum(_width(c) for c in self.columns)), dtype=np.float32)
+        most = WIDE if wide else COMPONENTS
+        widths = [_width(column, most) for column in self.columns]
+        out = np.zeros((table.num_rows, sum(widths)), dtype=np.float32)
         at = 0
-        for column in self.columns:
-            width = _width(column)
-            _encode(column, table.column(column.name), out[:, at : at + width])
+        for column, width in zip(self.columns, widths, strict=True):
+            _encode(column, table.column(column.name), out[:, at : at + width], most)
             at += width
         return out
 
@@ -134,9 +142,9 @@ def is_category(kind: pa.DataType) -> bool:
     )
 
 
-def _width(column: Column) -> int:
+def _width(column: Column, most: int = COMPONENTS) -> int:
     if isinstance(column, VectorColumn):
-        return column.width
+        return column.width(most)
     if isinstance(column, NumberColumn):
         return 2 if column.indicator else 1
     return len(column.categories) + 1
@@ -193,9 +201,9 @@ def _fit_categories(name: str, column: pa.ChunkedArray) -> CategoryColumn | str:
     return CategoryColumn(name, frequent, float(np.sqrt(0.5)))
 
 
-def _encode(column: Column, values: pa.ChunkedArray, out: NDArray[np.float32]) -> None:
+def _encode(column: Column, values: pa.ChunkedArray, out: NDArray[np.float32], most: int) -> None:
     if isinstance(column, VectorColumn):
-        out[:] = _compressed(column.encode(values))
+        out[:] = _compressed(column.encode(values, most))
         return
     if isinstance(column, NumberColumn):
         numbers = as_numbers(values)

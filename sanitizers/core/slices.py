@@ -112,9 +112,9 @@ class SliceModels:
         for s in range(len(slicing.names)):
             mine = np.flatnonzero(assigned == s)[:rows]
             enough = len(mine) >= LEAST_ROWS
-            references.append(sample.X[mine] if enough else sample.X[:0])
+            references.append(sample.wide[mine] if enough else sample.wide[:0])
             keys.append(np.sort(sample.keys[mine]) if enough else sample.keys[:0])
-        if sum(len(r) > 0 for r in references) < LEAST_SLICES or not sample.X.shape[1]:
+        if sum(len(r) > 0 for r in references) < LEAST_SLICES or not sample.wide.shape[1]:
             return None
         models = cls(slicing, tuple(references), tuple(keys), neighbours)
         typical = float(np.nanmedian(models.distances(sample)))
@@ -132,7 +132,7 @@ class SliceModels:
             if not len(reference):
                 continue
             k = min(self.neighbours, len(reference) - 1)
-            near = nearest_distances(batch.X, reference, k + 1)
+            near = nearest_distances(batch.wide, reference, k + 1)
             at = np.minimum(np.searchsorted(keys, batch.keys), len(keys) - 1)
             itself = keys[at] == batch.keys
             out[:, s] = np.where(itself, near[:, 1:].mean(axis=1), near[:, :k].mean(axis=1))

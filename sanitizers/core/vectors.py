@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from sanitizers.core.errors import InputError, PlanError
 
-#: Components that are kept, at most.
+#: Components that models learn from, at most.
 COMPONENTS = 64
+#: Components by which rows are near or far, at most: what is strange about a row lies where
+#: the others hardly vary.
+WIDE = 256
 #: Rows that components are found on, at most.
 FIT_ROWS = 10_000
 #: Numbers of a vector, at most.
@@ -33,7 +36,7 @@ class VectorColumn:
     name : str
     centre : ndarray of float64, shape (D,)
     basis : ndarray of float64, shape (D, d)
-        Orthonormal, the widest component first.
+        Orthonormal, the widest component first; d is at most `WIDE`.
     scale : float
         What the projections are divided by: the same for all, so that distances stay what
         they are to the encoder that made the vectors.
@@ -47,13 +50,18 @@ class VectorColumn:
     scale: float
     indicator: bool
 
-    @property
-    def width(self) -> int:
-        """How many dimensions it is encoded in."""
-        return int(self.basis.shape[1]) + int(self.indicator)
+    def width(self, most: int = COMPONENTS) -> int:
+        """How many dimensions it is encoded in, with so many components at most."""
+        return min(int(self.basis.shape[1]), most) + int(self.indicator)
 
-    def encode(self, column: pa.ChunkedArray) -> NDArray[np.float64]:
+    def encode(self, column: pa.ChunkedArray, most: int = COMPONENTS) -> NDArray[np.float64]:
         """The components of every vector, zeros where it is missing, shape (n, width).
+
+        Parameters
+        ----------
+        column : pyarrow.ChunkedArray
+        most : int
+            Components, at most.
 
         Raises
         ------
@@ -61,14 +69,15 @@ class VectorColumn:
             If a vector has another length than those that were fitted.
         """
         vectors = as_vectors(self.name, column, len(self.centre))
-        out = np.zeros((len(vectors), self.width))
+        out = np.zeros((len(vectors), self.width(most)))
         missing = np.isnan(vectors).any(axis=1)
-        components = self.basis.shape[1]
+        basis = np.ascontiguousarray(self.basis[:, :most])
+        components = basis.shape[1]
         block = np.zeros((_BLOCK, len(self.centre)))
         for start in range(0, len(vectors), _BLOCK):
             part = vectors[start : start + _BLOCK]
             block[: len(part)] = part - self.centre
-            out[start : start + _BLOCK, :components] = (block @ self.basis)[: len(part)]
+            out[start : start + _BLOCK, :components] = (block @ basis)[: len(part)]
         out[missing] = 0.0
         out[:, :components] /= self.scale
         if self.indicator:
@@ -110,7 +119,7 @@ def fit_vectors(name: str, column: pa.ChunkedArray) -> VectorColumn | str:
     return VectorColumn(
         name,
         centre,
-        np.ascontiguousarray(basis[:, : min(kept, COMPONENTS)]),
+        np.ascontiguousarray(basis[:, : min(kept, WIDE)]),
         float(np.sqrt(variance[0])),
         bool(missing.any() or column.null_count),
     )
