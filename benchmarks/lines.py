@@ -14,9 +14,9 @@ from sanitizers.core.data import Dataset, Roles
 ROWS = 5_000
 WHEN = "arrival"
 LINES = (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
-#: These have p-values of their own, need a target (`benchmarks.regression` measures those), or
-#: count instead of measuring.
-SELF_CALIBRATED = ("labels", "regression", "conflicts")
+#: These have p-values of their own, need a target (`benchmarks.regression` measures those) or
+#: pictures (`benchmarks.backdoors`), or count instead of measuring.
+ELSEWHERE = ("labels", "regression", "backdoors", "conflicts")
 NOTES = (
     f"At most {ROWS:,} rows of each table, drawn and put in order by the seed. Sanitizers that "
     "need a time get that order. A line is chosen on the bound over the tables of the tuning half: "
@@ -47,7 +47,7 @@ def main() -> None:
     tables = [load(name, data) for name in available(HALVES[given.half], data)]
     grids, raw = [], {}
     for name in SANITIZERS:
-        if name in SELF_CALIBRATED:
+        if name in ELSEWHERE:
             continue
         above = {t.name: _above(t, name, given.seeds) for t in tables}
         raw[name] = {table: shares.tolist() for table, shares in above.items()}
