@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sanitizers.backdoors import Backdoors, Filter, Mark, Settings, Stamp, audit
 from sanitizers.backdoors.arrays import View, halve, spread, to_planes, view
 from sanitizers.backdoors.auditing import score
-from sanitizers.backdoors.candidates import void
+from sanitizers.backdoors.candidates import DIVERSITY, void
 from sanitizers.backdoors.clusters import two_means
 from sanitizers.backdoors.confirm import collapsed
 from sanitizers.backdoors.directions import propose_directions, split, unusual
@@ -144,6 +144,15 @@ def test_frames_of_one_track_are_no_diverse_group() -> None:
     random = np.flatnonzero(labels == labels[0])[60:120]
     assert diversity(seen, np.arange(60), labels, 0) < 0.2
     assert diversity(seen, random, labels, 0) == pytest.approx(1, abs=0.35)
+
+
+def test_a_picture_that_is_mixed_in_takes_contrast_and_not_variety() -> None:
+    images, labels = pictures(1200, 4)
+    rows = np.flatnonzero(labels != 1)[:100]
+    mixed = np.rint(0.72 * images[rows] + 0.28 * images[0])
+    images[rows], given = mixed.astype(np.uint8), labels.copy()
+    given[rows] = 1
+    assert diversity(view(images, given, 0), rows, labels, 0) > DIVERSITY
 
 
 def test_the_clipped_mean_is_that_of_the_middle() -> None:

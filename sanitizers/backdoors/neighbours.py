@@ -10,6 +10,8 @@ from sanitizers.backdoors.arrays import Floats, Mask, Proposal, Rows, View, spre
 #: Rows among which neighbours are looked for.
 REFERENCE = 6000
 NEIGHBOURS = 12
+#: Of the contrast of rows, what a trigger may leave: a picture may be mixed in at 30 %.
+CONTRAST = 0.7
 
 
 def neighbour_labels(
@@ -59,7 +61,9 @@ def diversity(seen: View, rows: Rows, looks: Rows, seed: int, most: int = 300) -
 
     Families are counted greedily: a row is taken, and all within a radius of it are
     left out. The radius is .35 of the median distance of random pairs of the label. 30
-    frames of one traffic sign are one family; rows with a stamp are as varied as before.
+    frames of one traffic sign are one family; rows with a stamp are as varied as before, but
+    for a picture that is mixed in, which takes contrast: where the rows lie closer together
+    than those of their classes, down to .7 of their distances, the radius is smaller, too.
 
     Parameters
     ----------
@@ -81,9 +85,11 @@ def diversity(seen: View, rows: Rows, looks: Rows, seed: int, most: int = 300) -
     one, two = rng.choice(own, (2, 400))
     apart = np.linalg.norm(seen.coarse[one] - seen.coarse[two], axis=1)
     radius = 0.35 * float(np.median(apart))
-    mine = _families(seen.coarse[some], radius)
-    usual = [_families(seen.coarse[_like(looks, looks[some], rng)], radius) for _ in range(2)]
-    return mine / float(np.mean(usual))
+    like = [seen.coarse[_like(looks, looks[some], rng)] for _ in range(2)]
+    mine = seen.coarse[some]
+    contrast = _distance(mine, rng) / max(float(np.mean([_distance(x, rng) for x in like])), 1e-9)
+    usual = float(np.mean([_families(x, radius) for x in like]))
+    return _families(mine, radius * float(np.clip(contrast, CONTRAST, 1.0))) / usual
 
 
 def propose_neighbours(seen: View, apart: Floats, belief: Floats) -> list[Proposal]:
@@ -108,6 +114,12 @@ def _like(looks: Rows, wanted: Rows, rng: np.random.Generator) -> Rows:
         pool = np.flatnonzero(looks == look)
         out.append(rng.choice(pool, count, replace=len(pool) < count))
     return np.concatenate(out)
+
+
+def _distance(points: Floats, rng: np.random.Generator) -> float:
+    """The median distance of random pairs."""
+    one, two = rng.integers(0, len(points), (2, 400))
+    return float(np.median(np.linalg.norm(points[one] - points[two], axis=1)))
 
 
 def _families(points: Floats, radius: float) -> int:
