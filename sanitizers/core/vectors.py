@@ -19,7 +19,7 @@ WIDE = 256
 #: Rows that components are found on, at most.
 FIT_ROWS = 10_000
 #: Numbers of a vector, at most.
-MAX_LENGTH = 8_192
+MAX_LENGTH = 4_096
 #: Rows that are projected at once. Always so many: the last bits of a matrix product depend
 #: on how many rows come at once, and features must not depend on the sharding.
 _BLOCK = 256
@@ -109,9 +109,11 @@ def fit_vectors(name: str, column: pa.ChunkedArray) -> VectorColumn | str:
     known = vectors[~missing].astype(np.float64)
     if not len(known):
         return "every value is missing"
-    tame = np.clip(known, *np.quantile(known, [0.001, 0.999], axis=0))
-    centre = tame.mean(axis=0)
-    variance, basis = np.linalg.eigh((tame - centre).T @ (tame - centre) / len(tame))
+    # In place, for long vectors are large.
+    np.clip(known, *np.quantile(known, [0.001, 0.999], axis=0), out=known)
+    centre = known.mean(axis=0)
+    known -= centre
+    variance, basis = np.linalg.eigh(known.T @ known / len(known))
     variance, basis = variance[::-1], basis[:, ::-1]
     kept = int((variance > 1e-9 * variance[0]).sum()) if variance[0] > 0 else 0
     if not kept:
