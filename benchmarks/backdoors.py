@@ -229,7 +229,7 @@ def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) ->
         float(flagged[poison].mean()) if poison.any() else None,
         lost,
         lost / max(int((~carriers).sum()), 1),
-        len(found.triggers),
+        len(found.triggers) + len(found.unstamped),
         len(found.suspicions),
         min(before[0], default=None),
         max(after[0], default=None),

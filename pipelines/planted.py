@@ -29,7 +29,9 @@ def planted(evidence: Iterable[Path]) -> tuple[Finding, ...]:
     kept = (one for folder in evidence for one in read_kept(folder))
     doubts = (one for one in kept if one.kind == SUSPICION)
     # What was tried in vain is in the report only: nature is full of such patterns.
-    return tuple(_finding(one) for one in doubts if not one.facts["refuted"])
+    # What is proven is in quarantine.
+    open_ones = (d for d in doubts if not d.facts["refuted"] and not d.facts["proven"])
+    return tuple(_finding(one) for one in open_ones)
 
 
 def _finding(doubt: Keepsake) -> Finding:

@@ -88,7 +88,7 @@ class TriggerCard:
 
 @dataclass(frozen=True)
 class GroupCard:
-    """A group of rows that looks planted, without proof."""
+    """A group of rows that looks planted."""
 
     label: Text | None
     rows: int
@@ -107,14 +107,16 @@ class Triggers:
         Those that some row carries, and those that this run has confirmed.
     calm : tuple of (str, str, Text or None)
         Known ones that no row carries: name, origin, label.
-    groups, refuted : tuple of GroupCard
-        Those that look planted, and those whose pattern was tried in vain.
+    proven, groups, refuted : tuple of GroupCard
+        Those with a trigger that cannot be stamped, those that look planted, and those whose
+        pattern was tried in vain.
     more : int
         Triggers and groups that are not shown.
     """
 
     cards: tuple[TriggerCard, ...] = ()
     calm: tuple[tuple[str, str, Text | None], ...] = ()
+    proven: tuple[GroupCard, ...] = ()
     groups: tuple[GroupCard, ...] = ()
     refuted: tuple[GroupCard, ...] = ()
     more: int = 0
@@ -122,12 +124,12 @@ class Triggers:
     @property
     def any(self) -> bool:
         """Whether there is anything to say."""
-        return bool(self.cards or self.calm or self.groups or self.refuted)
+        return bool(self.calm or self.pictures)
 
     @property
     def pictures(self) -> bool:
         """Whether there are pictures."""
-        return bool(self.cards or self.groups or self.refuted)
+        return bool(self.cards or self.proven or self.groups or self.refuted)
 
 
 def triggers(facts: RunFacts) -> Triggers:
@@ -152,10 +154,15 @@ def triggers(facts: RunFacts) -> Triggers:
     return Triggers(
         tuple(_card(one, rows, exhibits.get(one.digest), allowance) for one, rows in shown),
         tuple((one.digest[:8], one.origin, _label(one.facts["label"])) for one in calm),
-        tuple(_group(one, allowance) for one in doubts if not one.facts["refuted"]),
+        tuple(_group(one, allowance) for one in doubts if one.facts["proven"]),
+        tuple(_group(one, allowance) for one in doubts if _is_open(one)),
         tuple(_group(one, allowance) for one in doubts if one.facts["refuted"]),
         more,
     )
+
+
+def _is_open(doubt: Keepsake) -> bool:
+    return not doubt.facts["refuted"] and not doubt.facts["proven"]
 
 
 def _counts(facts: RunFacts, name: str) -> Counter[str]:

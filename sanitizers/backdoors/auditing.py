@@ -17,7 +17,8 @@ from sanitizers.backdoors.found import Audit, Suspicion, Trigger
 from sanitizers.backdoors.groups import candidate_groups
 from sanitizers.backdoors.neighbours import disagreement, neighbour_labels, propose_neighbours
 from sanitizers.backdoors.scan import scan_windows
-from sanitizers.backdoors.screen import choose_probe
+from sanitizers.backdoors.screen import Probe, choose_probe
+from sanitizers.backdoors.unstamped import DENIED, Traits, Unstamped, find_unstamped
 from sanitizers.core.errors import PlanError
 from sanitizers.encoders.net import Net, epochs, softmax, train
 
@@ -96,18 +97,25 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
     probe = choose_probe(seen, evidence.logits, evidence.apart)
     screened = screen(seen, evidence.net, probe, proposals, evidence.looks, settings.seed)
     found = candidates(seen, evidence.net, probe, screened, evidence.looks, settings.seed)
-    doubts = _groups(seen, evidence, proposals, found, settings.seed)
-    if not found:
-        return Audit((), doubts, np.zeros(len(seen)))
-    keep = np.ones(len(seen), dtype=bool)
-    for candidate in found:
-        keep[candidate.generous] = False
-    again = _train(seen, settings, keep)
-    verdicts = [confirm(seen, again, probe, candidate) for candidate in found]
+    found = [c for c in found if not inside_out(seen, evidence.apart, c)]
+    verdicts = _confirmed(seen, settings, probe, found)
     triggers = tuple(t for t in verdicts if t is not None)
-    pairs = zip(found, verdicts, strict=True)
-    doubts = (*(_doubt(c) for c, verdict in pairs if verdict is None), *doubts)
-    return Audit(triggers, doubts, score(triggers, images, labels))
+    pairs = list(zip(found, verdicts, strict=True))
+    claimed = np.zeros(len(seen), dtype=bool)
+    for candidate in (c for c, verdict in pairs if verdict is not None):
+        claimed[candidate.generous] = True
+        claimed[candidate.others] = True
+    unstamped = _unstamped(seen, evidence, settings, claimed)
+    for candidate in found:
+        claimed[candidate.generous] = True
+    for group in unstamped:
+        claimed[group.rows] = True
+    doubts = [_doubt(c) for c, verdict in pairs if verdict is None]
+    doubts += _groups(seen, evidence, proposals, claimed, settings.seed)
+    scores = score(triggers, images, labels)
+    for group in unstamped:
+        scores[group.rows] = np.maximum(scores[group.rows], np.round(group.strength, 4))
+    return Audit(triggers, tuple(doubts), scores, unstamped)
 
 
 def score(triggers: Sequence[Trigger], images: Images, labels: Labels) -> NDArray[np.float64]:
@@ -186,6 +194,56 @@ def _train(seen: View, settings: Settings, keep: NDArray[np.bool_]) -> Net:
     )
 
 
+def inside_out(seen: View, apart: Floats, candidate: Candidate) -> bool:
+    """Whether a group is what a label shows by nature, and the rest of the label is planted.
+
+    Where half of a label are rows of others, what its own rows have in common moves other
+    pictures to the label, and no longer once they are left out: as a trigger does. But their
+    neighbours agree with them, and deny most of the rest.
+
+    Parameters
+    ----------
+    seen : View
+    apart : ndarray of float32, shape (n,)
+        The disagreement of the neighbours.
+    candidate : Candidate
+    """
+    if candidate.label < 0:
+        return False
+    rest = np.setdiff1d(seen.of(candidate.label), candidate.rows)
+    if not len(rest):
+        return False
+    denied = float((apart[rest] >= DENIED).mean())
+    return denied > 0.5 and float((apart[candidate.rows] >= DENIED).mean()) < denied / 2
+
+
+def _confirmed(
+    seen: View, settings: Settings, probe: Probe, found: Sequence[Candidate]
+) -> list[Trigger | None]:
+    """Train once without the carriers of all candidates, and try each stamp again."""
+    if not found:
+        return []
+    keep = np.ones(len(seen), dtype=bool)
+    for candidate in found:
+        keep[candidate.generous] = False
+    again = _train(seen, settings, keep)
+    return [confirm(seen, again, probe, candidate) for candidate in found]
+
+
+def _unstamped(
+    seen: View, evidence: Evidence, settings: Settings, claimed: NDArray[np.bool_]
+) -> tuple[Unstamped, ...]:
+    """Triggers that cannot be stamped, among rows that no confirmed stamp explains."""
+    usual = settings.epochs or epochs(len(seen), seen.classes)
+
+    def teach(images: Images, labels: Labels, classes: int, passes: int, seed: int) -> Net:
+        again = settings.seed + 1 + seed
+        return train(images, labels, classes, passes or usual, again, settings.threads)
+
+    traits = Traits(evidence.features, evidence.belief, evidence.apart, evidence.looks, claimed)
+    return tuple(find_unstamped(seen, traits, teach, settings.seed))
+
+
 def _doubt(candidate: Candidate) -> Suspicion:
     return Suspicion(
         candidate.label,
@@ -199,15 +257,12 @@ def _groups(
     seen: View,
     evidence: Evidence,
     proposals: Sequence[Proposal],
-    found: Sequence[Candidate],
+    claimed: NDArray[np.bool_],
     seed: int,
-) -> tuple[Suspicion, ...]:
-    """Groups that no stamp explains, and that look like rows of many other labels."""
-    claimed = np.zeros(len(seen), dtype=bool)
-    for candidate in found:
-        claimed[candidate.generous] = True
+) -> list[Suspicion]:
+    """Groups that nothing explains, and that look like rows of many other labels."""
     groups = candidate_groups(
         seen, proposals, evidence.features, evidence.belief, claimed, evidence.looks, seed
     )
     why = "they look like rows of {:.1f} other labels, and {:.0%} of their neighbours deny theirs"
-    return tuple(Suspicion(g.label, g.rows, why.format(g.looks, g.denied)) for g in groups)
+    return [Suspicion(g.label, g.rows, why.format(g.looks, g.denied)) for g in groups]

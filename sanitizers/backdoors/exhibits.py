@@ -106,7 +106,7 @@ def carriers(
 
 
 def suspicion(sampled: Sampled, found: Suspicion, rows: Rows, label: str | None) -> Keepsake:
-    """Show a group that looks planted, without proof.
+    """Show a group that looks planted.
 
     Parameters
     ----------
@@ -124,6 +124,7 @@ def suspicion(sampled: Sampled, found: Suspicion, rows: Rows, label: str | None)
         "sampled": int(sampled.usable.sum()),
         "why": found.why,
         "refuted": bool(found.refuted),
+        "proven": bool(found.proven),
         "row_ids": sampled.ids(rows),
     }
     arrays = {"carriers": sampled.shown(rows), "innocents": sampled.shown(others)}

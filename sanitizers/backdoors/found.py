@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sanitizers.backdoors.arrays import Images, Rows
 from sanitizers.backdoors.overlay import Overlay
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
+from sanitizers.backdoors.unstamped import Unstamped
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Trigger:
 
 @dataclass(frozen=True, eq=False)
 class Suspicion:
-    """Rows that look planted, without proof.
+    """Rows that look planted.
 
     Parameters
     ----------
@@ -76,12 +77,15 @@ class Suspicion:
         One sentence.
     refuted : bool
         Whether a stamp was tried, and its effect had other causes: it is natural, most likely.
+    proven : bool
+        Whether it is proven, and its rows carry a trigger that cannot be stamped.
     """
 
     label: int
     rows: Rows
     why: str
     refuted: bool = False
+    proven: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +101,14 @@ class Audit:
     scores : ndarray of float64, shape (n,)
         The strength of the strongest confirmed trigger whose target the row has; 0 without.
         Poison from 1 on.
+    unstamped : tuple of Unstamped
+        Confirmed triggers that are another change in each picture.
     """
 
     triggers: tuple[Trigger, ...]
     suspicions: tuple[Suspicion, ...]
     scores: NDArray[np.float64]
+    unstamped: tuple[Unstamped, ...] = ()
 
     @property
     def poison(self) -> Rows:

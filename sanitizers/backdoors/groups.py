@@ -123,7 +123,7 @@ def describe(seen: View, features: Floats, rows: Rows) -> Floats:
     The features of the net, the coarse components of the pixels, and the logarithm of the
     local energy of the Laplacian on a grid of 7 x 7: an interpolation smooths.
     """
-    parts = [features[rows], seen.coarse[rows], _roughness(seen.images[rows])]
+    parts = [features[rows], seen.coarse[rows], roughness(seen.images[rows])]
     x = np.concatenate(parts, axis=1)
     return np.asarray((x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6), dtype=np.float32)
 
@@ -156,7 +156,8 @@ def self_train(x: Floats, start: Mask, rounds: int = 5) -> Mask:
     return inside
 
 
-def _roughness(images: Images, grid: int = 7) -> NDArray[np.float32]:
+def roughness(images: Images, grid: int = 7) -> NDArray[np.float32]:
+    """The logarithm of the local energy of the Laplacian on a grid, shape (n, grid ** 2)."""
     grey = images.astype(np.float32).mean(axis=3)
     energy = _laplacian(grey)
     n, height, width = energy.shape

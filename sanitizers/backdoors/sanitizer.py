@@ -15,12 +15,15 @@ from sanitizers.backdoors.exhibits import Sampled, average, carriers, explains, 
 from sanitizers.backdoors.found import Suspicion, Trigger
 from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.signature import Recalled, recall, signature
+from sanitizers.backdoors.unstamped import Unstamped
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.core.images import ImageShape
 from sanitizers.core.keepsake import Keepsake
 
+#: How the hint of a row begins whose trigger cannot be stamped.
+UNSTAMPED = "one of"
 #: Images scored at once.
 _CHUNK = 8192
 
@@ -34,9 +37,11 @@ class Backdoors:
     model trained on them obeys the trigger wherever it is shown.
 
     Blind spots: triggers that are another change in every image (moving patches, warps,
-    generated noise); triggers that hardly work, which are reported as suspicions only; those
-    in fewer than ten sampled images; triggers of few pixels in images that have to be
-    shrunk. Where all images of a label carry the trigger, it is that label's nature.
+    generated noise) are found in the sample only, where they fill a good part of a label and
+    there are eight labels or more, and not all of their rows are; triggers that hardly work,
+    which are reported as suspicions only; those in fewer than ten sampled images; triggers
+    of few pixels in images that have to be shrunk. Where all images of a label carry the
+    trigger, it is that label's nature.
     Mislabelled images are for label checks.
 
     Parameters
@@ -111,16 +116,45 @@ class Backdoors:
         scorer = fit_images(rows.images, there, rows.labels, self) if self.search else nothing
         ids = rows.row_ids.to_pylist()
         sampled = Sampled(rows.images, rows.labels, ids, _usable(rows.has_image, rows.labels))
-        known_there = _usable(there, rows.labels)
-        return replace(scorer, recalled=recalled).shown(sampled, np.flatnonzero(known_there), old)
+        audited = np.flatnonzero(_usable(there, rows.labels))
+        held = tuple(_held(scorer, group, rows.keys[audited]) for group in scorer.unstamped)
+        return replace(scorer, recalled=recalled, held=held).shown(sampled, audited, old)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say which trigger, and what was shown of it."""
+        if hint is not None and hint.startswith(UNSTAMPED):
+            return (
+                f"it is {hint}; a detector that has not seen it tells it from such rows, and a "
+                f"model that has not seen its like denies its label (strength {score:.3g})"
+            )
         what = hint or "a trigger"
         return (
             f"it carries {what}: stamped on other images it makes a model answer with this "
             f"label, and no longer once such rows are left out (strength {score:.3g})"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Rows that were found once, by their salted keys.
+
+    Parameters
+    ----------
+    keys : ndarray of uint64, shape (m,)
+        Rising.
+    strengths : ndarray of float64, shape (m,)
+    words : str
+        What is said of them.
+    """
+
+    keys: NDArray[np.uint64]
+    strengths: NDArray[np.float64]
+    words: str
+
+    def strength(self, batch: Batch) -> NDArray[np.float64]:
+        """The strength of rows, shape (n,); 0 for those that are not among them."""
+        at = np.minimum(np.searchsorted(self.keys, batch.keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == batch.keys, self.strengths[at], 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +176,10 @@ class BackdoorScorer:
         The triggers of this fit by their signatures.
     keepsakes : tuple of Keepsake
         All signatures, and what people are shown.
+    unstamped : tuple of Unstamped
+        Groups with a trigger that cannot be stamped; rows as those of suspicions.
+    held : tuple of Held
+        The same by the keys of their rows, by which they are known again.
     """
 
     classes: tuple[str, ...]
@@ -151,12 +189,17 @@ class BackdoorScorer:
     recalled: tuple[Recalled, ...] = field(default=(), repr=False)
     confirmed: tuple[Recalled, ...] = field(default=(), repr=False)
     keepsakes: tuple[Keepsake, ...] = field(default=(), repr=False)
+    unstamped: tuple[Unstamped, ...] = field(default=(), repr=False)
+    held: tuple[Held, ...] = field(default=(), repr=False)
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         """Score rows; without an audit, only those that carry a known trigger."""
         out = np.full(len(batch), np.nan)
         if self.classes:
             out = self.score_images(batch.images, batch.has_image, batch.labels)
+        for group in self.held:
+            strength = group.strength(batch)
+            out = np.where(strength >= 1, np.fmax(out, strength), out)
         for one in self.recalled:
             strength = one.strength(batch)
             out = np.where(strength >= 1, np.fmax(out, strength), out)
@@ -167,6 +210,9 @@ class BackdoorScorer:
         for one in (*self.recalled, *self.confirmed):
             for row in np.flatnonzero(one.strength(batch) >= 1):
                 out[row] = out[row] or one.words
+        for group in self.held:
+            for row in np.flatnonzero(group.strength(batch) >= 1):
+                out[row] = out[row] or group.words
         return out
 
     def shown(
@@ -194,6 +240,9 @@ class BackdoorScorer:
             one = recall(signature(trigger, self.classes, shape, ground, len(audited)))
             confirmed.append(one)
             kept += [one.keepsake, carriers(sampled, one, rows, len(covers), trigger)]
+        for group in self.unstamped:
+            told = Suspicion(group.label, group.rows, _why(group), proven=True)
+            kept.append(suspicion(sampled, told, audited[group.rows], self.classes[group.label]))
         for doubt in self.suspicions:
             # Told with the trigger that explains it.
             if any(explains(trigger, doubt, sampled, audited) for trigger in self.triggers):
@@ -243,7 +292,26 @@ def fit_images(
         return BackdoorScorer((), ())
     settings = Settings(recipe.seed, recipe.epochs, recipe.threads)
     found = audit(shrink(images[known]), _codes(labels[known], classes), settings)
-    return BackdoorScorer(classes, found.triggers, found.suspicions)
+    return BackdoorScorer(classes, found.triggers, found.suspicions, unstamped=found.unstamped)
+
+
+def _held(scorer: BackdoorScorer, group: Unstamped, keys: NDArray[np.uint64]) -> Held:
+    """The rows of a group by their keys."""
+    own = keys[group.rows]
+    order = np.argsort(own)
+    words = (
+        f"{UNSTAMPED} {len(own):,} rows labelled {scorer.classes[group.label]!r} that look like "
+        f"rows of {group.looks:.1f} other labels"
+    )
+    return Held(own[order], np.round(group.strength[order], 4), words)
+
+
+def _why(group: Unstamped) -> str:
+    return (
+        f"they look like rows of {group.looks:.1f} other labels; a detector tells them from such "
+        f"rows (area under the ROC curve {group.told:.3f}); a model that has not seen them denies "
+        f"the label of {group.denied:.0%}"
+    )
 
 
 def _in_chunks(triggers: Sequence[Trigger], images: Images, codes: Labels) -> NDArray[np.float64]:
