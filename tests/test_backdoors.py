@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sanitizers.backdoors import Backdoors, Filter, Mark, Settings, Stamp, audit
 from sanitizers.backdoors.arrays import View, halve, spread, to_planes, view
 from sanitizers.backdoors.auditing import score
-from sanitizers.backdoors.candidates import DIVERSITY, void
+from sanitizers.backdoors.candidates import DIVERSITY, is_fixed, void
 from sanitizers.backdoors.clusters import two_means
 from sanitizers.backdoors.confirm import collapsed
 from sanitizers.backdoors.directions import propose_directions, split, unusual
@@ -418,3 +418,20 @@ def test_what_is_everywhere_is_no_patch() -> None:
     assert find_overlay(seen, rows, 1, Stamp("additive", stamp.keep, wave)) is None
     # Nor what rows that are like the others have in common.
     assert find_overlay(seen, seen.of(1)[-60:], 1, stamp) is None
+
+
+def test_what_comes_in_all_degrees_is_no_stamp() -> None:
+    images, labels = pictures(900)
+    rows = np.flatnonzero(labels == 2)[:80]
+    wave = 30 * np.sin(np.arange(16) * 1.9)[:, None, None]
+    rng = np.random.default_rng(0)
+    for degrees, fixed in ((np.ones(80), True), (rng.uniform(0.3, 2.5, 80), False)):
+        given = images.copy()
+        added = images[rows] + degrees[:, None, None, None] * wave
+        given[rows] = np.clip(np.rint(added), 0, 255).astype(np.uint8)
+        seen = view(given, labels, 0)
+        grown = grow(seen, rows, 2, np.zeros(900, dtype=bool))
+        assert is_fixed(seen, grown, rows, 2) == fixed
+    # Of fewer rows than twice the numbers of a picture, nothing is told by a filter.
+    few = view(given[:600], labels[:600], 0)
+    assert not is_fixed(few, grown, rows[rows < 600], 2)

@@ -15,6 +15,7 @@ from sanitizers.backdoors.neighbours import diversity
 from sanitizers.backdoors.overlay import Overlay, find_overlay
 from sanitizers.backdoors.screen import Flips, Probe, flips
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
+from sanitizers.core.kernels import robust_scale
 from sanitizers.encoders.net import Net
 
 #: Least shares of the probe that a stamp must flip: in the mean over the labels, in one
@@ -30,11 +31,17 @@ COMPACT = 0.05
 #: Separation from which on a split is clear.
 CLEAR_SPLIT = 6.0
 #: Candidates that are grown, at most.
-TRIES = 8
+TRIES = 12
 #: Rows between carriers and others, per carrier, up to which a filter parts the two.
 VOID = 0.12
 #: The least diversity of a proposal, and of grown carriers without a mark.
 DIVERSITY = 0.6
+#: Rows of other labels, per number of their planes, from which on a filter alone tells carriers:
+#: of fewer rows the covariance is not known, and any trait of nature stands out of it.
+ROWS_PER_PLANE = 2
+#: The deviation of the carriers' projections, as a share of their median, at most. A stamp adds
+#: the same to every picture (.004 to .06 was measured), a trait of nature has all degrees (.4).
+TIGHT = 0.25
 #: The fewest carriers.
 CARRIERS_LEAST = 10
 
@@ -67,8 +74,9 @@ class Screened:
     def rank(self) -> float:
         """The order in which candidates are grown."""
         compact = self.stamp.kind == "patch" and self.stamp.covered <= COMPACT
+        clear = self.proposal.separation >= CLEAR_SPLIT
         strength = max(min(self.flips.mean, 1.0), self.flips.any, 0.9 * self.flips.most)
-        return strength + 0.15 * compact
+        return strength + 0.15 * compact + 0.15 * clear
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +218,8 @@ def _candidate(
     grown = grow(seen, start, label, claimed)
     mark, rows, others = _carriers(seen, grown, start, label, onward)
     among = np.ones(len(seen), dtype=bool) if onward else seen.labels == label
-    if not CARRIERS_LEAST <= len(rows) <= 0.95 * among.sum():
+    fixed = mark is not None or is_fixed(seen, grown, rows, label)
+    if not fixed or not CARRIERS_LEAST <= len(rows) <= 0.95 * among.sum():
         return None
     exact = isinstance(mark, Mark)
     strength = mark.strength(seen.images) if mark else grown.filter.of_planes(seen.planes)
@@ -237,6 +246,15 @@ def _candidate(
         _generous(seen, grown, rows, label, onward),
         apart,
     )
+
+
+def is_fixed(seen: View, grown: Grown, rows: Rows, label: int) -> bool:
+    """Whether carriers that a filter tells have one and the same thing added to them."""
+    few = (seen.labels != label).sum() < ROWS_PER_PLANE * seen.planes.shape[1]
+    if few or len(rows) < CARRIERS_LEAST:
+        return False
+    middle, scale = robust_scale(grown.deviations[rows])
+    return scale <= TIGHT * middle
 
 
 def _onward(done: Flips) -> bool:
