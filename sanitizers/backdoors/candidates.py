@@ -40,8 +40,8 @@ DIVERSITY = 0.6
 #: of fewer rows the covariance is not known, and any trait of nature stands out of it.
 ROWS_PER_PLANE = 2
 #: The deviation of the carriers' projections, as a share of their median, at most. A stamp adds
-#: the same to every picture (.004 to .06 was measured), a trait of nature has all degrees (.4).
-TIGHT = 0.25
+#: the same to every picture (.004 to .06 was measured), a trait of nature differs (.17 to .4).
+TIGHT = 0.15
 #: The fewest carriers.
 CARRIERS_LEAST = 10
 
