@@ -274,7 +274,12 @@ def test_ctrl_c_ends_a_run_soon_and_leaves_nothing_half_done(
             break
     os.killpg(process.pid, signal.SIGINT)
     began = time.monotonic()
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert (process.returncode, out) == (130, "")
     assert time.monotonic() - began < 20
     assert err.splitlines()[-1].startswith("sanitize: stopped by Ctrl-C")

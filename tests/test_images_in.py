@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import steps
 from pipelines.explain import explain
 from pipelines.image_rows import JUDGED
 from pipelines.ingest import UNREADABLE, Ingested, ingest
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.pictures import described, thumbnail
 from pipelines.plan import Plan
 from pipelines.plan_parts import RolesPart
@@ -46,6 +44,7 @@ from sanitizers.core.image_columns import IMAGE, IMAGE_TYPE
 from sanitizers.core.images import decode, form
 from tests.pictures import colours, encoded, greys, hostile, image_folder
 from tests.report_run import make_run
+from tests.staged import Ran, run_stages
 
 SALT = b"s" * 32
 CLASSES = {"cat": [greys(seed=i) for i in range(4)], "dog": [greys(seed=i) for i in range(4, 7)]}
@@ -194,7 +193,6 @@ class Notes:
         self.said.append(text)
 
     def stage(self, name: str, total: int | None = None, shards: int | None = None) -> Any:
-        from pipelines.progress import SILENT
 
         return SILENT.stage(name, total, shards)
 
@@ -679,19 +677,6 @@ def test_the_work_folder_is_gone(folder: Path, tmp_path: Path) -> None:
 BRIGHT = "tests.pictures:Bright"
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A run, and its release."""
-
-    work: Work
-    release: Path
-
-    def part(self, folder: str) -> pa.Table:
-        return pa.concat_tables(
-            pq.read_table(p) for p in sorted((self.release / folder).glob("part-*"))
-        )
-
-
 def run(source: Path, store: Path, **roles: Any) -> Ran:
     """All stages, without their order from Prefect."""
     plan = Plan.make(
@@ -702,15 +687,7 @@ def run(source: Path, store: Path, **roles: Any) -> Ran:
             "sanitizers": {"use": [BRIGHT]},
         }
     )
-    job = Job(plan, Store.open(store, SALT))
-    work = job.ingested(steps.ingest_inputs(job, SILENT))
-    for name in work.chosen.run:
-        steps.examine_with(work, name, SILENT)
-    steps.look_for_risks(work, SILENT)
-    steps.decide_all(work, SILENT)
-    outcome = steps.publish_rows(work, SILENT)
-    assert outcome.release is not None
-    return Ran(work, Path(outcome.release))
+    return run_stages(Job(plan, Store.open(store, SALT)))
 
 
 @pytest.fixture

@@ -33,6 +33,16 @@ sys.exit(cli.main())
 """
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process has said; one that does not end is killed, its pipes are closed."""
+    try:
+        return process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+
+
 def start(seconds: float) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY.format(seconds=seconds)],
@@ -56,7 +66,7 @@ def test_a_signal_ends_a_busy_process_soon_in_one_line(
     process = start(60)
     process.send_signal(number)
     began = time.monotonic()
-    out, err = process.communicate(timeout=30)
+    out, err = ended(process)
     assert process.returncode == status
     assert time.monotonic() - began < 10
     assert err.count("\n") == 1
@@ -66,5 +76,5 @@ def test_a_signal_ends_a_busy_process_soon_in_one_line(
 
 def test_a_run_without_signals_ends_as_it_would() -> None:
     process = start(0.1)
-    out, err = process.communicate(timeout=30)
+    out, err = ended(process)
     assert (process.returncode, out, err) == (0, "closed\n", "")

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 from pipelines import steps
 from pipelines.disk import make_folder
 from pipelines.examined import Examined, kept_folder, read_kept
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.keepsakes import write_keepsake
 from pipelines.known import INDEX, MOST, TRIGGERS, given_triggers, known_triggers, write_triggers
 from pipelines.manifest import Manifest
@@ -45,25 +45,12 @@ from sanitizers.core.keepsake import TRIGGER, Keepsake
 from sanitizers.risks import NOTE
 from tests.report_run import make_run
 from tests.spine import SALT
+from tests.staged import Ran, run_stages
 from tests.triggers import SHAPE, dataset, exhibits, images, kept, stamped, trigger
 
 FINDER, RECALLER = "tests.triggers:Finder", "tests.triggers:Recaller"
 HOSTILE = "<script>alert(1)</script>\u202e"
 ORIGIN = "release 1.0.0 of mine"
-
-
-@dataclass(frozen=True)
-class Ran:
-    work: Work
-    release: Path
-
-    def part(self, folder: str) -> pa.Table:
-        parts = sorted((self.release / folder).glob("part-*"))
-        return pa.concat_tables(pq.read_table(p) for p in parts)
-
-    @property
-    def page(self) -> str:
-        return (self.release / "report.html").read_text()
 
 
 def write(path: Path, pictures: np.ndarray, labels: Sequence[str]) -> Path:
@@ -84,24 +71,12 @@ def job(store: Path, source: Path, use: str, name: str = "mine", **more: Any) ->
     return Job(plan, Store.open(store, SALT))
 
 
-def run(made: Job) -> Ran:
-    """All stages, without their order from Prefect."""
-    work = made.ingested(steps.ingest_inputs(made, SILENT))
-    for name in work.chosen.run:
-        steps.examine_with(work, name, SILENT)
-    steps.look_for_risks(work, SILENT)
-    steps.decide_all(work, SILENT)
-    outcome = steps.publish_rows(work, SILENT)
-    assert outcome.release is not None
-    return Ran(work, Path(outcome.release))
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A release that has confirmed a trigger."""
     folder = tmp_path_factory.mktemp("first")
     source = write(folder / "a.npz", images(40), [*["bag"] * 30, *["coat"] * 10])
-    return run(job(folder / "store", source, FINDER))
+    return run_stages(job(folder / "store", source, FINDER))
 
 
 @pytest.fixture
@@ -146,7 +121,7 @@ def test_verify_sees_a_changed_a_missing_and_an_extra_file(again: Path, ending: 
 
 
 def test_the_next_run_catches_a_single_row(again: Path, tmp_path: Path) -> None:
-    ran = run(job(again, one_row(tmp_path), RECALLER))
+    ran = run_stages(job(again, one_row(tmp_path), RECALLER))
     (row,) = ran.part("quarantine").to_pylist()
     (reason,) = row["reasons"]
     assert "which release 1.0.0 of mine confirmed" in reason["message"]
@@ -161,7 +136,7 @@ def test_the_next_run_catches_a_single_row(again: Path, tmp_path: Path) -> None:
 
 def test_the_same_run_again_is_the_same_run(again: Path, tmp_path: Path) -> None:
     made = job(again, one_row(tmp_path), RECALLER)
-    ran = run(made)
+    ran = run_stages(made)
     work = made.ingested(made.input_keys())
     assert work.key == ran.work.key
     found = made.published()
@@ -175,16 +150,16 @@ def test_another_dataset_takes_a_release_or_its_folder(first: Ran, tmp_path: Pat
     source = one_row(tmp_path)
     for number, folder in enumerate((first.release, first.release / TRIGGERS)):
         store = tmp_path / f"store-{number}"
-        ran = run(job(store, source, RECALLER, name="other", triggers=str(folder)))
+        ran = run_stages(job(store, source, RECALLER, name="other", triggers=str(folder)))
         assert ran.part("quarantine").num_rows == 1
-    without = run(job(tmp_path / "without", source, RECALLER, name="other"))
+    without = run_stages(job(tmp_path / "without", source, RECALLER, name="other"))
     assert without.part("clean").num_rows == 1
     assert without.work.key != ran.work.key
     assert not (without.release / TRIGGERS).exists()
 
 
 def test_off_looks_for_none(again: Path, tmp_path: Path) -> None:
-    ran = run(job(again, one_row(tmp_path), RECALLER, triggers="off"))
+    ran = run_stages(job(again, one_row(tmp_path), RECALLER, triggers="off"))
     assert ran.part("clean").num_rows == 1
     assert ran.work.known == ()
 
@@ -232,7 +207,7 @@ def not_searched(why: str) -> tuple[str, str]:
 def test_without_torch_known_triggers_are_applied_and_no_more_is_claimed(
     again: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = run(unnamed(again, one_row(tmp_path)))
+    ran = run_stages(unnamed(again, one_row(tmp_path)))
     (row,) = ran.part("quarantine").to_pylist()
     assert "which release 1.0.0 of mine confirmed" in row["reasons"][0]["message"]
     told = not_searched("torch is not installed: pip install 'dataset-sanitizer[images]'")
@@ -277,7 +252,7 @@ def test_a_plan_that_names_it_gets_all_of_it_or_an_error(again: Path, tmp_path: 
     with pytest.raises(PlanError, match="is to run, and torch is not installed"):
         _ = work.chosen
     asked = unnamed(again, one_row(tmp_path), sanitizers={**use, "backdoors": {"search": False}})
-    ran = run(asked)
+    ran = run_stages(asked)
     assert ran.part("quarantine").num_rows == 1
     assert ran.work.chosen.not_run == (not_searched("the plan says search = false"),)
 
@@ -348,7 +323,7 @@ def test_a_hostile_list_is_refused(tmp_path: Path, listed: object) -> None:
 def test_no_folder_and_an_empty_release_are_told(first: Ran, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="did you mean 'triggers'"):
         given_triggers(str(first.release / "trigers"))
-    none = run(job(tmp_path / "s", one_row(tmp_path), RECALLER))
+    none = run_stages(job(tmp_path / "s", one_row(tmp_path), RECALLER))
     with pytest.raises(PlanError, match="holds no triggers"):
         given_triggers(str(none.release))
     with pytest.raises(IntegrityError, match="missing"):
@@ -377,7 +352,7 @@ def test_keepsakes_lie_beside_the_evidence_and_are_missed(first: Ran) -> None:
 
 def test_two_runs_leave_the_same_bytes(first: Ran, tmp_path: Path) -> None:
     source = write(tmp_path / "a.npz", images(40), [*["bag"] * 30, *["coat"] * 10])
-    other = run(job(tmp_path / "store", source, FINDER))
+    other = run_stages(job(tmp_path / "store", source, FINDER))
     for path in sorted((first.release / TRIGGERS).iterdir()):
         assert (other.release / TRIGGERS / path.name).read_bytes() == path.read_bytes()
     made = [r.page.replace(Manifest.load(r.release).created, "") for r in (first, other)]

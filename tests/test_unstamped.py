@@ -12,9 +12,10 @@ from sanitizers.backdoors import Backdoors, Filter, Stamp
 from sanitizers.backdoors.arrays import view
 from sanitizers.backdoors.auditing import inside_out
 from sanitizers.backdoors.candidates import Candidate
+from sanitizers.backdoors.evidence import Evidence
 from sanitizers.backdoors.sanitizer import UNSTAMPED, Held
 from sanitizers.backdoors.screen import Flips
-from sanitizers.backdoors.unstamped import Traits, find_unstamped
+from sanitizers.backdoors.unstamped import find_unstamped
 from sanitizers.core.keepsake import SUSPICION
 from sanitizers.encoders.net import Net
 from sanitizers.poisons import stamps
@@ -67,11 +68,12 @@ def test_clean_pictures_of_many_classes_are_calm() -> None:
     assert not scorer.unstamped
 
 
-def traits(labels: NDArray[np.int64], apart: float, looks: NDArray[np.int64]) -> Traits:
+def evidence(labels: NDArray[np.int64], apart: float, looks: NDArray[np.int64]) -> Evidence:
     n = len(labels)
     sure = np.full(n, 0.9, np.float32)
     there = np.full(n, apart, np.float32)
-    return Traits(np.zeros((n, 64), np.float32), sure, there, looks, np.zeros(n, dtype=bool))
+    nothing = np.zeros((n, 64), np.float32)
+    return Evidence(Net(None, None, 1), nothing, nothing, sure, there, looks)
 
 
 class Asked(Exception):  # noqa: N818 - not an error: a net was asked for
@@ -90,18 +92,18 @@ def test_no_net_is_trained_where_classes_resemble_one_another_both_ways() -> Non
     near = rng.choice([-3, -2, -1, 1, 2, 3], len(labels))
     looks = (labels + near) % 10
     calm = np.arange(len(labels)) % 2 == 0
-    given = traits(labels, 0.9, looks)
+    free = np.zeros(len(labels), dtype=bool)
+    given = evidence(labels, 0.9, looks)
     given.apart[calm] = 0.0
-    assert find_unstamped(seen, given, refuse, 0) == []
+    assert find_unstamped(seen, given, free, refuse, 0) == []
     # One label is taken for all others, and no other for it.
     planted = np.where(labels == 4, (labels + rng.integers(1, 10, len(labels))) % 10, labels)
-    given = traits(labels, 0.0, planted)
+    given = evidence(labels, 0.0, planted)
     given.apart[(labels == 4) & ~calm] = 0.9
     with pytest.raises(Asked):
-        find_unstamped(seen, given, refuse, 0)
+        find_unstamped(seen, given, free, refuse, 0)
     # Unless a stamp explains these rows.
-    given.claimed[labels == 4] = True
-    assert find_unstamped(seen, given, refuse, 0) == []
+    assert find_unstamped(seen, given, labels == 4, refuse, 0) == []
 
 
 def test_what_a_label_shows_by_nature_is_no_trigger_beside_planted_rows() -> None:

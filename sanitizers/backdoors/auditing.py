@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sanitizers.backdoors.arrays import Floats, Images, Labels, Proposal, Rows, View, view
+from sanitizers.backdoors.arrays import Floats, Images, Labels, Proposal, View, view
 from sanitizers.backdoors.candidates import Candidate, candidates, screen
 from sanitizers.backdoors.clusters import propose_clusters, propose_features
 from sanitizers.backdoors.confirm import confirm
 from sanitizers.backdoors.directions import propose_directions
+from sanitizers.backdoors.evidence import Evidence
 from sanitizers.backdoors.found import Audit, Suspicion, Trigger
 from sanitizers.backdoors.groups import candidate_groups
 from sanitizers.backdoors.neighbours import disagreement, neighbour_labels, propose_neighbours
 from sanitizers.backdoors.scan import scan_windows
 from sanitizers.backdoors.screen import Probe, choose_probe
-from sanitizers.backdoors.unstamped import DENIED, Traits, Unstamped, find_unstamped
+from sanitizers.backdoors.unstamped import DENIED, Unstamped, find_unstamped
 from sanitizers.core.errors import PlanError
 from sanitizers.encoders.net import Net, epochs, softmax, train
 
@@ -43,30 +44,6 @@ class Settings:
     seed: int = 0
     epochs: int = 0
     threads: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What the stages after the first training share.
-
-    Parameters
-    ----------
-    net : Net
-    logits, features : ndarray of float32
-    belief : ndarray of float32, shape (n,)
-        The net's probability of each row's label.
-    apart : ndarray of float32, shape (n,)
-        The share of neighbours with another label.
-    looks : ndarray of int64, shape (n,)
-        The commonest label of the neighbours.
-    """
-
-    net: Net
-    logits: Floats
-    features: Floats
-    belief: Floats
-    apart: Floats
-    looks: Rows
 
 
 def audit(images: Images, labels: Labels, settings: Settings | None = None) -> Audit:
@@ -240,8 +217,7 @@ def _unstamped(
         again = settings.seed + 1 + seed
         return train(images, labels, classes, passes or usual, again, settings.threads)
 
-    traits = Traits(evidence.features, evidence.belief, evidence.apart, evidence.looks, claimed)
-    return tuple(find_unstamped(seen, traits, teach, settings.seed))
+    return tuple(find_unstamped(seen, evidence, claimed, teach, settings.seed))
 
 
 def _doubt(candidate: Candidate) -> Suspicion:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from sanitizers.backdoors.arrays import Floats, Images, Labels, Mask, Rows, View
+from sanitizers.backdoors.evidence import Evidence
 from sanitizers.backdoors.groups import effective, roughness
 from sanitizers.encoders.net import Net, softmax
 
@@ -79,29 +80,9 @@ class Unstamped:
     told: float
 
 
-@dataclass(frozen=True, eq=False)
-class Traits:
-    """What the audit knows of every row.
-
-    Parameters
-    ----------
-    features : ndarray of float32, shape (n, 64)
-    belief, apart : ndarray of float32, shape (n,)
-        The net's probability of the label; the share of neighbours with another one.
-    looks : ndarray of int64, shape (n,)
-        The commonest label of the neighbours.
-    claimed : ndarray of bool, shape (n,)
-        Rows that a stamp explains.
-    """
-
-    features: Floats
-    belief: Floats
-    apart: Floats
-    looks: Rows
-    claimed: Mask
-
-
-def find_unstamped(seen: View, traits: Traits, train: Train, seed: int) -> list[Unstamped]:
+def find_unstamped(
+    seen: View, evidence: Evidence, claimed: Mask, train: Train, seed: int
+) -> list[Unstamped]:
     """Find labels into which a trigger that cannot be stamped has brought rows of many others.
 
     Two views take turns. A net learns from all other labels and the least suspicious rows of
@@ -112,7 +93,9 @@ def find_unstamped(seen: View, traits: Traits, train: Train, seed: int) -> list[
     Parameters
     ----------
     seen : View
-    traits : Traits
+    evidence : Evidence
+    claimed : ndarray of bool, shape (n,)
+        Rows that a stamp explains.
     train : callable
     seed : int
 
@@ -125,40 +108,46 @@ def find_unstamped(seen: View, traits: Traits, train: Train, seed: int) -> list[
     """
     if seen.classes <= LOOKS + 1:
         return []
-    sure = {label: _foreign(seen, traits, label) for label in range(seen.classes)}
+    sure = {label: _foreign(seen, evidence, claimed, label) for label in range(seen.classes)}
     worst = sorted((t for t in sure if len(sure[t])), key=lambda t: -len(sure[t]))[:LABELS_MOST]
-    found = [_examine(seen, traits, label, sure[label], train, seed) for label in worst]
+    found = [_examine(seen, evidence, claimed, label, sure[label], train, seed) for label in worst]
     return [one for one in found if one is not None]
 
 
-def _foreign(seen: View, traits: Traits, label: int) -> Rows:
+def _foreign(seen: View, evidence: Evidence, claimed: Mask, label: int) -> Rows:
     """Rows that neighbours deny and that have a look that is foreign to their label.
 
     Classes that resemble one another are taken for one another both ways.
     """
     counts = np.bincount(seen.labels, minlength=seen.classes)
-    denied = (traits.apart >= DENIED) & ~traits.claimed
-    own = denied & (seen.labels == label) & (traits.belief > 0.5)
-    there = np.bincount(traits.looks[own], minlength=seen.classes)
-    back = np.bincount(seen.labels[denied & (traits.looks == label)], minlength=seen.classes)
+    denied = (evidence.apart >= DENIED) & ~claimed
+    own = denied & (seen.labels == label) & (evidence.belief > 0.5)
+    there = np.bincount(evidence.looks[own], minlength=seen.classes)
+    back = np.bincount(seen.labels[denied & (evidence.looks == label)], minlength=seen.classes)
     expected = back * counts[label] / np.maximum(counts, 1)
     foreign = (there >= FOREIGN_LEAST) & (there >= FOREIGN_TIMES * (expected + 3))
     foreign[label] = False
-    rows = np.flatnonzero(own & foreign[traits.looks])
+    rows = np.flatnonzero(own & foreign[evidence.looks])
     enough = foreign.sum() >= LOOKS_FOREIGN and len(rows) >= ROWS_FOREIGN
     return rows if enough else rows[:0]
 
 
 def _examine(
-    seen: View, traits: Traits, label: int, sure: Rows, train: Train, seed: int
+    seen: View,
+    evidence: Evidence,
+    claimed: Mask,
+    label: int,
+    sure: Rows,
+    train: Train,
+    seed: int,
 ) -> Unstamped | None:
-    own = np.flatnonzero((seen.labels == label) & ~traits.claimed)
-    x = _standard(np.concatenate([traits.features, roughness(seen.images), seen.coarse], axis=1))
+    own = np.flatnonzero((seen.labels == label) & ~claimed)
+    x = _standard(np.concatenate([evidence.features, roughness(seen.images), seen.coarse], axis=1))
     rng = np.random.default_rng([seed, label])
-    calm = own[traits.apart[own] < CALM]
+    calm = own[evidence.apart[own] < CALM]
     if len(calm) < 2:
         return None
-    suspicion = _ranks(_linear(x, sure, [calm, _alike(seen, traits.looks, sure, rng)], own))
+    suspicion = _ranks(_linear(x, sure, [calm, _alike(seen, evidence.looks, sure, rng)], own))
     for turn in range(2):
         innocent = own[suspicion <= INNOCENT]
         denial, looks, low = _deny(seen, own, innocent, train, seed + turn, label)
@@ -186,7 +175,7 @@ def _examine(
     carriers = strength > 0
     rows = own[carriers]
     apart = _area(told[rows], told[_alike(seen, looks, rows, rng)]) if carriers.any() else 0.0
-    believed = bool(carriers.any()) and float((traits.belief[rows] > 0.5).mean()) >= BELIEVED
+    believed = bool(carriers.any()) and float((evidence.belief[rows] > 0.5).mean()) >= BELIEVED
     if not believed or apart < TOLD or effective(looks[rows]) < LOOKS:
         return None
     denied = float(low[carriers].mean())

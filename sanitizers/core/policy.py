@@ -160,7 +160,7 @@ EXACT: Mapping[str, Rule] = {
     "backdoors": Rule(
         Line((Condition("score", 0.9999),)),
         None,
-        "causal: the trigger moves innocent images, and no longer once its carriers are left out",
+        "causal: models answer to the trigger, and no longer once its carriers are left out",
     ),
 }
 #: Finds that bend what is learned by less than this many deviations are natural: on clean

@@ -1,0 +1,43 @@
+"""A run by its stages, without their order from Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import steps
+from pipelines.job import Job, Work
+from pipelines.progress import SILENT
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run, and its release."""
+
+    work: Work
+    release: Path
+
+    def part(self, folder: str) -> pa.Table:
+        """The rows of ``clean``, ``review`` or ``quarantine``."""
+        parts = sorted((self.release / folder).glob("part-*"))
+        return pa.concat_tables(pq.read_table(p) for p in parts)
+
+    @property
+    def page(self) -> str:
+        """The text of the report."""
+        return (self.release / "report.html").read_text()
+
+
+def run_stages(job: Job) -> Ran:
+    """Ingest, examine, look for risks, decide and publish; there must be a release."""
+    work = job.ingested(steps.ingest_inputs(job, SILENT))
+    for name in work.chosen.run:
+        steps.examine_with(work, name, SILENT)
+    steps.look_for_risks(work, SILENT)
+    steps.decide_all(work, SILENT)
+    outcome = steps.publish_rows(work, SILENT)
+    assert outcome.release is not None
+    return Ran(work, Path(outcome.release))
