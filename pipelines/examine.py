@@ -21,6 +21,7 @@ from pipelines.keepsakes import write_keepsake
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
+from pipelines.seen import looks_at
 from pipelines.store import key_of, salt_digest
 from sanitizers.core.calibration import ConformalNull
 from sanitizers.core.data import Batch, Dataset, Roles
@@ -119,7 +120,7 @@ def examine(
     EvidenceError
         If the sanitizer raises or breaks a promise.
     """
-    dataset = dataset if _uses(recipe, "image") else dataset.without_images
+    dataset = dataset if looks_at(recipe, "image") else dataset.without_images
     files = [evidence_file(folder, number) for number in range(len(dataset.shards))]
     if found := Examined.finished(folder, len(files)):
         return found
@@ -140,7 +141,7 @@ def examine(
         dataset.rows,
         abstained,
         round(time.monotonic() - started, 3),
-        dataset.encoder.skipped if _uses(recipe, "features") else (),
+        dataset.encoder.skipped if looks_at(recipe, "features") else (),
         scorer.influence if isinstance(scorer, Influential) else None,
         trusted,
         conformal,
@@ -169,7 +170,7 @@ def _score(recipe: Sanitizer, scorer: Scorer, batch: Batch, path: Path) -> pa.Ta
     kept = read_file(path) if path.is_file() else None
     if kept is None or not kept.column("row_id").equals(batch.row_ids.cast(pa.string())):
         with _guarded(recipe.name, "scoring"):
-            blank = batch.blank if _uses(recipe, "features") else None
+            blank = batch.blank if looks_at(recipe, "features") else None
             kept = examine_batch(recipe.name, scorer, batch, blank)
         write_table(kept, path)
     return kept
@@ -213,10 +214,6 @@ def _guarded(name: str, doing: str) -> Iterator[None]:
                 f"sanitizer {name!r} failed while {doing}: {type(error).__name__}: {text}",
                 do="nothing is published on partial evidence; leave it out of the plan to go on",
             ) from error
-
-
-def _uses(recipe: Sanitizer, role: str) -> bool:
-    return any(role in need.split("|") for need in recipe.needs)
 
 
 def _recipe_key(recipe: Sanitizer) -> list[object]:
