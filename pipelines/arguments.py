@@ -16,6 +16,7 @@ from sanitizers.core.errors import PlanError, did_you_mean
 COMMANDS = {
     "run": "sanitize a dataset: a plan, or a data file with no plan at all",
     "check": "say everything that is wrong with a plan before any data is read",
+    "status": "say how datasets stand: releases, what is held, what waits, who is at work",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
     "attack": "poison a copy of a data file in a known way, and keep the truth",
@@ -44,10 +45,16 @@ examples:
   sanitize run 'logs/*.jsonl.gz' --label class --time when --source sensor --ignore note
   sanitize run houses.parquet --target price --trusted checked.parquet --clean-loss 0.005
   sanitize run plan.toml --fail-on quarantine --json
+  sanitize run landing/ --label y --grow       scan what came since the last release
 """,
     "check": """\
 example:
   sanitize check plan.toml
+""",
+    "status": """\
+examples:
+  sanitize status
+  sanitize status mine --json
 """,
     "verify": """\
 example:
@@ -164,6 +171,9 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         )
     _add_run(made["run"])
     made["check"].add_argument("plan", metavar="PLAN.toml")
+    made["status"].add_argument("dataset", metavar="DATASET", nargs="?", help="default: all")
+    _add_store(made["status"])
+    made["status"].add_argument("--json", action="store_true", help="one JSON object")
     made["verify"].add_argument("release", metavar="RELEASE", help="the folder of a release")
     made["explain"].add_argument("dataset", metavar="DATASET")
     made["explain"].add_argument("row_id", metavar="ROW_ID")
@@ -246,6 +256,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="look for the backdoor triggers of this release too, besides those of earlier ones "
         "of the dataset; off: for none of either",
     )
+    growing = parser.add_argument_group("new data")
+    growing.add_argument(
+        "--grow",
+        action="store_true",
+        default=None,
+        help="files that no release holds join the last release; only their rows are scanned",
+    )
+    growing.add_argument(
+        "--full", action="store_true", help="where the dataset grows: scan everything anew"
+    )
     images = parser.add_argument_group("images")
     images.add_argument(
         "--encoder",
@@ -275,5 +295,25 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_store(result)
     result.add_argument("--name", help="the dataset's name in the store")
     result.add_argument("--salt", metavar="HEX", help="the salt of a new store, to repeat a run")
+    result.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        default=600.0,
+        help="for another run of the dataset that is at work (600); 0: do not wait",
+    )
+    result.add_argument(
+        "--runner",
+        metavar="WHERE",
+        help="where shards are scored: local, processes[:N], ray[:N], ray://HOST:PORT; default "
+        "$SANITIZE_RUNNER, else local",
+    )
     result.add_argument("--json", action="store_true", help="one JSON object on standard output")
     result.add_argument("--quiet", action="store_true", help="say nothing but errors")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

@@ -6,6 +6,7 @@ import json
 import time
 import tomllib
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,22 +40,28 @@ def run(said: Namespace) -> int:
     from pipelines.job import Job
     from pipelines.known import given_triggers
     from pipelines.recipes import recipes
+    from pipelines.runners import check_runner
     from pipelines.seen import check_encoder
     from pipelines.summary import nothing_to_do, summarise
+    from pipelines.take import Take
 
     started = time.monotonic()
     plan = plan_of(said)
     recipes(plan)
     given_triggers(plan.dataset.triggers)
     check_encoder(plan, said.device)
+    check_runner(said.runner)
     console = StderrConsole()
     console.quiet = said.quiet
-    job = Job(plan, Store.open(plan.store, _salt(said.salt)))
+    if said.full and not plan.dataset.grow:
+        raise PlanError("--full is for a dataset that grows", do="leave it out: all is scanned")
+    job = Job(plan, Store.open(plan.store, _salt(said.salt)), Take(full=said.full))
+    before = job.store.releases(job.name)
     outcome = job.published()
     if outcome is not None:
         nothing_to_do(console, outcome)
     else:
-        outcome = _flow(job, console, said)
+        outcome = _alone(job, before, console, said)
         summarise(console, outcome, time.monotonic() - started)
     if said.json:
         answer(json.dumps(outcome.to_json()))
@@ -76,6 +83,20 @@ def check(said: Namespace) -> int:
         find_sources(plan.dataset.trusted)
     given_triggers(plan.dataset.triggers)
     answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
+    return 0
+
+
+def status(said: Namespace) -> int:
+    """Say how the datasets of a store stand."""
+    from pipelines.status import states, text
+
+    store = Store.open(_store(said.store), create=False)
+    found = states(store, said.dataset)
+    if said.json:
+        told = {"store": str(store.root), "datasets": [state.to_json() for state in found]}
+        answer(json.dumps(told))
+    else:
+        answer(text(found))
     return 0
 
 
@@ -161,7 +182,7 @@ def plan_of(said: Namespace) -> Plan:
         If a word or the plan file is wrong.
     """
     over = {
-        "dataset": _said(said, "name", "store", "triggers"),
+        "dataset": _said(said, "name", "store", "triggers", "grow"),
         "roles": _said(said, *_ROLES) | _lists(said, "features", "ignore"),
         "policy": _said(said, "clean_loss", "budget") | _lists(said, "fail_on"),
         "sanitizers": _lists(said, "use"),
@@ -177,6 +198,29 @@ def plan_of(said: Namespace) -> Plan:
     return Plan.make(over)
 
 
+def _alone(job: Job, before: tuple[Path, ...], console: StderrConsole, said: Namespace) -> Outcome:
+    """Run the flow as the only run of the dataset, on what the others have published.
+
+    Parameters
+    ----------
+    job : Job
+    before : tuple of Path
+        The releases that the job has been looked up in.
+    console : StderrConsole
+    said : Namespace
+    """
+
+    def tell(line: str) -> None:
+        console.print(plain(line), soft_wrap=True)
+
+    with job.store.at_work(job.name, tell=tell, wait=said.wait):
+        if job.store.releases(job.name) == before:
+            return _flow(job, console, said)
+        # Another run was at work meanwhile, and may have published just this.
+        anew = replace(job)
+        return anew.published() or _flow(anew, console, said)
+
+
 def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
     from pipelines import prefect_settings
     from pipelines.progress import show
@@ -186,7 +230,14 @@ def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
         progress.note(f"{job.name}: starting")
         from pipelines import flows
 
-        return flows.run(job, progress, console, device=said.device, verbose=said.verbose)
+        return flows.run(
+            job,
+            progress,
+            console,
+            device=said.device,
+            runner=said.runner,
+            verbose=said.verbose,
+        )
 
 
 def _said(said: Namespace, *names: str) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pyarrow.compute as pc
 
 from pipelines.disk import make_folder, write_json, write_table
 from pipelines.examine import settings_of
-from pipelines.examined import Examined, read_evidence
+from pipelines.examined import Examined, read_earlier, read_evidence
 from pipelines.ingest import Ingested
 from pipelines.manifest import Check, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress
-from pipelines.shards import shard_name
+from pipelines.shards import ParquetShard, shard_name
 from pipelines.store import key_of
 from pipelines.tally import Tally, floats
 from pipelines.vouched import Vouched
@@ -129,7 +130,7 @@ def run_key(
         "run",
         VERDICT_FORMAT,
         tool().version,
-        [ingested.digest, ingested.id_column, [shard.sha256 for shard in ingested.shards]],
+        [ingested.digest, ingested.id_column, ingested.digests],
         asdict(roles),
         dict(evidence),
         asdict(policy),
@@ -285,14 +286,42 @@ def _decision(
 
 
 def _summarise(ingested: Ingested, evidence: Mapping[str, Path]) -> dict[str, ScoreSummary]:
-    summaries = {name: ScoreSummary(ingested.rows) for name in evidence}
+    """The scores of all rows, and those of the rows of an earlier release."""
+    rows = ingested.rows + sum(shard.rows for shard in ingested.earlier)
+    summaries = {name: ScoreSummary(rows) for name in evidence}
     for number, shard in enumerate(ingested.shard_files()):
-        table = shard.read([ROW_ID, ROW_KEY])
-        keys = table.column(ROW_KEY).to_numpy()
-        for name, summary in summaries.items():
-            read = read_evidence(evidence[name], number, table.column(ROW_ID))
-            summary.add(floats(read.column("score")), floats(read.column("p_value")), keys)
+        _add(summaries, shard, partial(_said, evidence, read_evidence, number))
+    # The sum of the evidence is calibrated on trusted rows; earlier ones add nothing to it.
+    single = {name: summary for name, summary in summaries.items() if name != CONSENSUS}
+    for number, shard in enumerate(ingested.earlier_files()):
+        _add(single, shard, partial(_said, evidence, read_earlier, number), judged=False)
     return summaries
+
+
+def _said(
+    evidence: Mapping[str, Path],
+    read: Callable[[Path, int, pa.ChunkedArray], pa.Table],
+    number: int,
+    name: str,
+    ids: pa.ChunkedArray,
+) -> pa.Table:
+    return read(evidence[name], number, ids)
+
+
+def _add(
+    summaries: Mapping[str, ScoreSummary],
+    shard: ParquetShard,
+    read: Callable[[str, pa.ChunkedArray], pa.Table],
+    *,
+    judged: bool = True,
+) -> None:
+    """Add the scores of a shard to the summaries of all sanitizers."""
+    table = shard.read([ROW_ID, ROW_KEY])
+    keys = table.column(ROW_KEY).to_numpy()
+    for name, summary in summaries.items():
+        said = read(name, table.column(ROW_ID))
+        scores, p_values = (floats(said.column(column)) for column in ("score", "p_value"))
+        summary.add(scores, p_values, keys, judged=judged)
 
 
 def _calibrated(summary: ScoreSummary) -> bool:

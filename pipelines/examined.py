@@ -46,6 +46,8 @@ class Examined:
         Sanitizers whose evidence this was made from; empty where it comes from the rows.
     kept : tuple of (str, str)
         The digest and the origin of every keepsake; they lie in `kept_folder`.
+    earlier : int
+        Files of the evidence of rows of an earlier release, ``earlier-00000.parquet`` ...
     """
 
     name: str
@@ -59,6 +61,7 @@ class Examined:
     conformal: bool = False
     terms: tuple[str, ...] = ()
     kept: tuple[tuple[str, str], ...] = ()
+    earlier: int = 0
 
     @classmethod
     def finished(cls, folder: Path, shards: int) -> Examined | None:
@@ -68,6 +71,7 @@ class Examined:
         found = cls.load(folder)
         files = [evidence_file(folder, number) for number in range(shards)]
         files += [trusted_file(folder)] if found.trusted else []
+        files += [earlier_file(folder, number) for number in range(found.earlier)]
         files += [kept_folder(folder) / name for d, _ in found.kept for name in files_of(d)]
         return found if all(file.is_file() for file in files) else None
 
@@ -94,6 +98,7 @@ class Examined:
                 bool(value["conformal"]),
                 tuple(str(name) for name in value["terms"]),
                 tuple((str(digest), str(origin)) for digest, origin in value["kept"]),
+                int(value.get("earlier", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{folder / MARKER} is malformed: {error!r}") from None
@@ -112,6 +117,7 @@ class Examined:
             "conformal": self.conformal,
             "terms": list(self.terms),
             "kept": [list(pair) for pair in self.kept],
+            "earlier": self.earlier,
         }
         write_json(self.folder / MARKER, value)
         return self
@@ -125,6 +131,11 @@ def evidence_file(folder: Path, shard: int) -> Path:
 def trusted_file(folder: Path) -> Path:
     """Where the evidence of the trusted rows lies in a folder of evidence."""
     return folder / shard_name(0, "trusted")
+
+
+def earlier_file(folder: Path, shard: int) -> Path:
+    """Where the evidence of a shard of an earlier release lies in a folder of evidence."""
+    return folder / shard_name(shard, "earlier")
 
 
 def kept_folder(folder: Path) -> Path:
@@ -167,14 +178,20 @@ def read_evidence(folder: Path, shard: int, row_ids: pa.ChunkedArray) -> pa.Tabl
     IntegrityError
         If it is missing, unreadable, or of other rows.
     """
-    path = evidence_file(folder, shard)
-    table = read_file(path)
+    return _read(evidence_file(folder, shard), row_ids)
+
+
+def read_earlier(folder: Path, shard: int, row_ids: pa.ChunkedArray) -> pa.Table:
+    """Read the evidence of a shard of an earlier release, as `read_evidence` does."""
+    return _read(earlier_file(folder, shard), row_ids)
+
+
+def _read(path: Path, row_ids: pa.ChunkedArray) -> pa.Table:
+    table, again = read_file(path), f"remove {path.parent} and run again"
     if table is None:
-        raise IntegrityError(f"{path} is missing or damaged", do=f"remove {folder} and run again")
+        raise IntegrityError(f"{path} is missing or damaged", do=again)
     if not table.column("row_id").equals(row_ids.cast(pa.string())):
-        raise IntegrityError(
-            f"{path} is about other rows than the input", do=f"remove {folder} and run again"
-        )
+        raise IntegrityError(f"{path} is about other rows than the input", do=again)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
     dataset : str
     row_id : str
     version : str, optional
-        The release to speak of; the latest run where none is given.
+        The release to speak of; the latest run where none is given. Where a release grew,
+        its rows are those of the runs before it too.
 
     Raises
     ------
@@ -123,23 +125,38 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
         If there is no such dataset, release, run or row.
     """
     folder = _run(store, store.known(dataset), version)
-    run = Run.load(folder)
-    ingested = Ingested.load(store.inputs(dataset, run.input))
-    released = version or _version(store, dataset, run.key)
+    first = Run.load(folder)
+    for run in (first, *_before(store, dataset, first)):
+        if found := _in_run(store, run, row_id, _version(store, dataset, run.key)):
+            return found
+    near = _near(Ingested.load(store.inputs(dataset, first.input)), row_id)
+    raise PlanError(
+        f"no row {row_id!r} in run {first.key} of {dataset!r}",
+        do=near or "row ids are in the column 'row_id' of a release",
+    )
+
+
+def _before(store: Store, dataset: str, run: Run) -> Iterator[Run]:
+    """The runs whose releases the rows of a run joined, the latest first."""
+    while onto := Ingested.load(store.inputs(dataset, run.input)).onto:
+        run = Run.load(store.run(dataset, Manifest.load(store.release(dataset, onto)).run))
+        yield run
+
+
+def _in_run(store: Store, run: Run, row_id: str, version: str | None) -> Explanation | None:
+    """What a run knows of a row; None where the row is not of it."""
+    ingested = Ingested.load(store.inputs(run.dataset, run.input))
     for number, shard in enumerate(ingested.shard_files()):
         at = pc.index(shard.read([ROW_ID]).column(ROW_ID), row_id).as_py()
         if at >= 0:
-            return _row(store, run, ingested, released, number, at)
+            return _row(store, run, ingested, version, number, at)
     unreadable = ingested.unreadable_file()
     if unreadable is not None:
         table = ParquetShard(unreadable).read([ROW_ID, "file", "row", "raw", "reason"])
         at = pc.index(table.column(ROW_ID), row_id).as_py()
         if at >= 0:
-            return _unreadable(run, released, table.slice(at, 1).to_pylist()[0])
-    raise PlanError(
-        f"no row {row_id!r} in run {run.key} of {dataset!r}",
-        do=_near(ingested, row_id) or "row ids are in the column 'row_id' of a release",
-    )
+            return _unreadable(run, version, table.slice(at, 1).to_pylist()[0])
+    return None
 
 
 def _run(store: Store, dataset: str, version: str | None) -> Path:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import re
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import asdict
 from signal import SIG_BLOCK, SIGINT
+from subprocess import Popen
 from typing import Any, cast
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.logging.configuration import setup_logging
@@ -30,21 +36,31 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pipelines import steps
 from pipelines.interrupts import Terminated
 from pipelines.job import Job, Work
+from pipelines.occasions import EVENTS, letter
 from pipelines.outcome import Outcome
+from pipelines.outlived import call_off, end_with_us
 from pipelines.progress import SILENT, Progress
+from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
+from pipelines.timing import Timed
 from sanitizers.core.errors import PlanError, StoreError
 
 #: Sanitizers that are fitted at once. Each uses threads of its own for the heavy part: on
 #: 2 cores and 200,000 rows of 20 numbers two at once saved 10 % of the time for 80 MB.
 WORKERS = 2
 
-# A display is no value that a flow could take as a parameter. Prefect copies the context
-# into the threads of its tasks, so a context variable reaches them all.
+# A display is no value that a flow could take as a parameter, nor are open workers. Prefect
+# copies the context into the threads of its tasks, so a context variable reaches them all.
 _progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
+_runner: ContextVar[Runner] = ContextVar("runner", default=LOCAL)
 
 # Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
 _RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
+
+#: Seconds that a notification may take.
+TELL_SECONDS = 30.0
+#: Characters of a line about what failed at the end of a run.
+LINE = 500
 
 Json = dict[str, Any]
 
@@ -54,22 +70,24 @@ def _work(plan: Json, store: str, inputs: Mapping[str, str]) -> Work:
 
 
 @task(name="ingest", cache_policy=NO_CACHE, persist_result=False)
-def ingest(plan: Json, store: str) -> dict[str, str]:
+def ingest(plan: Json, store: str, take: Json | None = None) -> dict[str, str]:
     """Read the data and the trusted rows; return the keys of what was read."""
-    return steps.ingest_inputs(Job.load(plan, store), _progress.get())
+    return steps.ingest_inputs(Job.load(plan, store, take), _progress.get())
 
 
 @task(name="embed", cache_policy=NO_CACHE, persist_result=False)
 def embed(plan: Json, store: str, inputs: Mapping[str, str], device: str) -> Json:
     """Make features of the images; return what they were computed on."""
-    done = steps.embed_images(_work(plan, store, inputs), device, _progress.get())
+    work = _work(plan, store, inputs)
+    done = steps.embed_images(work, device, _progress.get(), _runner.get())
     return {"device": done[0].device, "seconds": done[0].seconds} if done else {}
 
 
 @task(name="examine", task_run_name="examine-{name}", cache_policy=NO_CACHE, persist_result=False)
 def examine(plan: Json, store: str, inputs: Mapping[str, str], name: str) -> Json:
     """Let one sanitizer score every row; return where its evidence lies."""
-    done = steps.examine_with(_work(plan, store, inputs), name, _progress.get())
+    work = _work(plan, store, inputs)
+    done = steps.examine_with(work, name, _progress.get(), _runner.get())
     return {"folder": str(done.folder), "rows": done.rows, "seconds": done.seconds}
 
 
@@ -107,7 +125,13 @@ def publish(plan: Json, store: str, inputs: Mapping[str, str]) -> Json:
     persist_result=False,
     validate_parameters=False,
 )
-def sanitize_dataset(plan: Json, store: str, device: str = "auto") -> Json:
+def sanitize_dataset(
+    plan: Json,
+    store: str,
+    device: str = "auto",
+    take: Json | None = None,
+    runner: str | None = None,
+) -> Json:
     """Sanitize one dataset: ingest, embed, examine, decide, report, publish.
 
     Parameters
@@ -118,25 +142,72 @@ def sanitize_dataset(plan: Json, store: str, device: str = "auto") -> Json:
         The root of a store that exists, so that no salt passes through Prefect.
     device : {"auto", "cpu", "cuda"}
         What encoders compute on.
+    take : dict, optional
+        A `Take` as JSON: which files, where the dataset grows.
+    runner : str, optional
+        Where shards are scored, as `find_runner` knows it.
 
     Returns
     -------
     dict
         An `Outcome` as JSON.
     """
-    inputs = ingest(plan, store)
+    began, timed = time.monotonic(), Timed(_progress.get())
+    _progress.set(timed)
+    inputs = ingest(plan, store, take)
     work = _work(plan, store, inputs)
     for note in work.notes:
         _progress.get().note(note)
-    embed(plan, store, inputs, device)
-    running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
-    running.append(risks.submit(plan, store, inputs))
-    for scored in running:
-        scored.result()
+    with _workers(runner):
+        embed(plan, store, inputs, device)
+        running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
+        running.append(risks.submit(plan, store, inputs))
+        for scored in running:
+            scored.result()
     held = decide(plan, store, inputs)["held"]
     outcome = (report if held else publish)(plan, store, inputs)
     _summarise(Outcome.load(outcome))
+    _close(_work(plan, store, inputs), Outcome.load(outcome), timed, time.monotonic() - began)
     return outcome
+
+
+@contextmanager
+def _workers(said: str | None) -> Iterator[None]:
+    """Let all tasks that are started within work where it is said."""
+    with opened(said) as runner:
+        token = _runner.set(runner)
+        try:
+            yield
+        finally:
+            _runner.reset(token)
+
+
+@task(name="tell", timeout_seconds=TELL_SECONDS, cache_policy=NO_CACHE, persist_result=False)
+def tell(block: str, subject: str, text: str) -> None:
+    """Write to those who asked to be told, through a notification block of Prefect."""
+    loaded = Block.load(block, validate=False)
+    if not isinstance(loaded, NotificationBlock):
+        raise PlanError(f"the block {block!r} sends no notifications")
+    with loaded.raise_on_failure():
+        # Typed by what it is in a flow without a loop of events.
+        cast(Any, loaded).notify(text, subject)
+
+
+def _close(work: Work, outcome: Outcome, timed: Timed, seconds: float) -> None:
+    """Write the metrics, and tell people; what was published stays so, whatever fails here."""
+    try:
+        metrics = steps.measure(work, outcome, timed.seconds, seconds, timed)
+        told = steps.worth_telling(work, metrics)
+        for occasion in told:
+            resource = {"prefect.resource.id": f"dataset.{outcome.dataset}"}
+            payload = {"version": outcome.version, "why": occasion.why, "report": outcome.report}
+            emit_event(EVENTS[occasion.kind], resource, payload=payload)
+        notify = work.job.plan.notify
+        asked = [occasion for occasion in told if occasion.kind in notify.when]
+        if asked and notify.block:
+            tell(notify.block, *letter(metrics, asked, outcome.report))
+    except Exception as error:
+        timed.note(f"{outcome.dataset}: nobody was told of the run: {error}"[:LINE])
 
 
 def run(
@@ -145,6 +216,7 @@ def run(
     console: StderrConsole,
     *,
     device: str = "auto",
+    runner: str | None = None,
     verbose: bool = False,
 ) -> Outcome:
     """Run the flow for a job in this process.
@@ -157,6 +229,8 @@ def run(
         Where Prefect's logs go, so that they do not tear the progress display.
     device : {"auto", "cpu", "cuda"}
         What encoders compute on.
+    runner : str, optional
+        Where shards are scored, as `find_runner` knows it.
     verbose : bool
         Show all of Prefect's logs, not only warnings that are not told otherwise.
 
@@ -172,13 +246,37 @@ def run(
     try:
         _start_server()
         plan = job.plan.model_dump(mode="json")
-        return Outcome.load(sanitize_dataset(plan, str(job.store.root), device))
+        store, take = str(job.store.root), job.take.to_json()
+        return Outcome.load(sanitize_dataset(plan, store, device, take, runner))
     except TerminationSignal:
         raise Terminated from None
     except RuntimeError as error:
         raise _about_server(error) from error
     finally:
         _progress.reset(token)
+
+
+class _Server(SubprocessASGIServer):
+    """The server that Prefect runs for a process, and that ends with it even by ``kill -9``."""
+
+    watch: Popen[bytes] | None = None
+
+    def _run_uvicorn_command(self) -> Popen[Any]:
+        # It is started again where another process has taken its port.
+        self._call_off()
+        process = super()._run_uvicorn_command()
+        self.watch = end_with_us(process.pid)
+        return process
+
+    def stop(self) -> None:
+        """Stop the server, then the watch that would do so."""
+        super().stop()
+        self._call_off()
+
+    def _call_off(self) -> None:
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            call_off(watch)
 
 
 def _start_server() -> None:
@@ -192,7 +290,7 @@ def _start_server() -> None:
         return
     pool = ThreadPoolExecutor(1, "server", signal.pthread_sigmask, (SIG_BLOCK, {SIGINT}))
     try:
-        pool.submit(copy_context().run, SubprocessASGIServer().start).result()
+        pool.submit(copy_context().run, _Server().start).result()
     finally:
         pool.shutdown(wait=False)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from sanitizers.core.image_columns import bytes_of, is_bytes
 
 #: Bytes of a hash: repeats by chance are out of reach, also for somebody who tries.
 DIGEST_BYTES = 16
+#: Characters of an id that is a hash of the content; ``-1`` and so on follow for copies.
+ID_LENGTH = 2 * DIGEST_BYTES
 #: Canonical bytes that are held at once, so that wide rows do not fill the memory.
 SLICE_BYTES = 32 * 2**20
 #: What the search for repeats may hold; beyond it DuckDB goes to disk.
@@ -72,6 +74,22 @@ def hex_ids(digests: Bytes) -> pa.Array:
     return pa.StringArray.from_buffers(
         len(digests), pa.py_buffer(offsets.tobytes()), pa.py_buffer(text)
     )
+
+
+def counted_on(row_id: str, before: Mapping[str, int]) -> str:
+    """The id of a row by its content, where earlier rows may have the same content.
+
+    Parameters
+    ----------
+    row_id : str
+        Its id among the rows that it came with: ``HASH``, or ``HASH-1`` for a first copy.
+    before : mapping of str to int
+        For each hash how many earlier rows have it.
+    """
+    first = row_id[:ID_LENGTH]
+    if first not in before:
+        return row_id
+    return f"{first}-{int(row_id[ID_LENGTH + 1 :] or 0) + before[first]}"
 
 
 def type_name(kind: pa.DataType) -> str:

@@ -23,7 +23,7 @@ from pipelines.readers.sources import (
     names_of,
     stamp_sources,
 )
-from pipelines.reading import Asked, Input, read_files
+from pipelines.reading import Asked, Input, Like, read_files
 from pipelines.rows import FILE, ROW
 from pipelines.shards import SHARD_ROWS
 from pipelines.store import (
@@ -62,6 +62,8 @@ def ingest(
     salt: bytes,
     id_column: str | None = None,
     image_column: str | None = None,
+    names: Sequence[str] | None = None,
+    like: Like | None = None,
     shard_rows: int = SHARD_ROWS,
     progress: Progress = SILENT,
 ) -> Ingested:
@@ -82,6 +84,11 @@ def ingest(
     image_column : str, optional
         The column of images, or of their paths relative to the folder of their table. Bytes
         that are images are found without it, paths are not read unless they are named.
+    names : sequence of str, optional
+        What manifests call the files, one for each; by default their paths relative to what
+        they have in common.
+    like : Like, optional
+        Columns and types that the rows have to have.
     shard_rows : int
         Rows per shard.
     progress : Progress
@@ -94,7 +101,7 @@ def ingest(
         If the folder cannot be written.
     """
     paths = _find(source)
-    names = names_of(paths)
+    names = names_of(paths) if names is None else list(names)
     images = NamedImages.of(paths, names, image_column)
     before = _stamps(paths, images)
     digests = digest_sources(paths)
@@ -108,6 +115,7 @@ def ingest(
         "shard_rows": shard_rows,
         "id_asked": id_column,
         "image_asked": image_column,
+        "like": like.schema.to_string() if like else None,
     }
     if (done := _finished(folder, wanted)) is not None:
         progress.note(f"the input is unchanged: {done.rows:,} rows are there already")
@@ -117,7 +125,7 @@ def ingest(
     with _workspace(folder) as new, progress.stage("ingest") as stage, quiet():
         sources = [identify(*p) for p in zip(paths, names, strict=True)]
         files = [Input(s, *d) for s, d in zip(sources, digests, strict=True)]
-        asked = Asked(id_column, image_column, salt, shard_rows)
+        asked = Asked(id_column, image_column, salt, shard_rows, like)
         fields = read_files(files, new, asked, stage)
         fields["files"] += [asdict(entry) for entry in named]
         if _stamps(paths, images) != before:

@@ -72,6 +72,10 @@ class Ingested:
         Over the content of all files, in order.
     salt_digest : str
         Names the salt that the row keys are made with.
+    onto : str or None
+        The release that the rows join; None where they stand for themselves.
+    earlier : tuple of ShardFile
+        Clean rows of that release, a sample, for fits to look at.
     """
 
     folder: Path
@@ -83,10 +87,21 @@ class Ingested:
     id_column: str | None
     digest: str
     salt_digest: str
+    onto: str | None = None
+    earlier: tuple[ShardFile, ...] = ()
+
+    @property
+    def digests(self) -> list[str]:
+        """The digests of all shards that fits look at, in order."""
+        return [shard.sha256 for shard in (*self.earlier, *self.shards)]
 
     def shard_files(self) -> tuple[ParquetShard, ...]:
         """The shards, in order."""
         return tuple(ParquetShard(self.folder / shard.name) for shard in self.shards)
+
+    def earlier_files(self) -> tuple[ParquetShard, ...]:
+        """The rows of the release that these join, a sample."""
+        return tuple(ParquetShard(self.folder / shard.name) for shard in self.earlier)
 
     def unreadable_file(self) -> Path | None:
         """The file of the rows that could not be read, None where there are none.
@@ -96,8 +111,9 @@ class Ingested:
         return self.folder / UNREADABLE if self.unreadable else None
 
     def dataset(self, roles: Roles, salt: bytes, trusted: Ingested | None = None) -> Dataset:
-        """See the rows through roles."""
-        return Dataset(self.shard_files(), roles, salt, trusted.shard_files() if trusted else ())
+        """See the rows through roles, after those of the release that they join."""
+        earlier, vouched = self.earlier_files(), trusted.shard_files() if trusted else ()
+        return Dataset((*earlier, *self.shard_files()), roles, salt, vouched, len(earlier))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -115,7 +131,7 @@ class Ingested:
             raise IntegrityError(
                 f"{folder / MARKER} is damaged: {error}", do="remove its folder and run again"
             ) from None
-        for shard in loaded.shards:
+        for shard in (*loaded.earlier, *loaded.shards):
             path = folder / shard.name
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 raise IntegrityError(
@@ -131,5 +147,7 @@ def _from_json(known: dict[str, Any]) -> dict[str, Any]:
         "files": tuple(SourceFile(**f) for f in known["files"]),
         "shards": tuple(ShardFile(**s) for s in known["shards"]),
         "columns": tuple(ColumnProfile(**c) for c in known["columns"]),
+        "onto": known.get("onto"),
+        "earlier": tuple(ShardFile(**s) for s in known.get("earlier", ())),
         **{name: known[name] for name in plain},
     }

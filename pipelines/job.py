@@ -19,6 +19,7 @@ from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.embedded import with_embeddings
 from pipelines.examine import evidence_key
+from pipelines.growing import Base, NewFile, files_of, new_files
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers
 from pipelines.manifest import REPORT, tool
@@ -29,6 +30,7 @@ from pipelines.planted import planted
 from pipelines.publish import find_release
 from pipelines.readers.named import NamedImages
 from pipelines.readers.sources import digest_sources, find_sources, names_of
+from pipelines.reading import Like
 from pipelines.recipes import Chosen, choose
 from pipelines.risks import Looked, Reference, risks_key
 from pipelines.roles import InferredRoles, infer_roles
@@ -41,6 +43,7 @@ from pipelines.seen import (
     seen_roles,
 )
 from pipelines.store import Store, key_of
+from pipelines.take import ALL, Take
 from sanitizers.core.consensus import CONSENSUS, Consensus, check_trusted
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import PlanError
@@ -59,27 +62,45 @@ class Job:
     ----------
     plan : Plan
     store : Store
+    take : Take
+        Which files of the source.
     """
 
     plan: Plan
     store: Store
+    take: Take = ALL
 
     @classmethod
-    def load(cls, plan: Mapping[str, object], store: str) -> Self:
+    def load(
+        cls, plan: Mapping[str, object], store: str, take: Mapping[str, Any] | None = None
+    ) -> Self:
         """Make a job from what a flow hands to its tasks."""
-        return cls(Plan.make(plan), Store.open(store, create=False))
+        return cls(Plan.make(plan), Store.open(store, create=False), Take.load(take or {}))
 
     @property
     def name(self) -> str:
         """The name of the dataset."""
         return self.plan.dataset.name
 
-    @property
-    def sources(self) -> dict[str, str]:
-        """What is to be ingested: the data, and the trusted rows where there are any."""
-        dataset = self.plan.dataset
-        given = {"data": dataset.source, "trusted": dataset.trusted}
-        return {part: source for part, source in given.items() if source}
+    @cached_property
+    def base(self) -> Base | None:
+        """The release that new rows join; None where the source is taken as a whole."""
+        if not self.plan.dataset.grow:
+            return None
+        base = Base.of(self.store, self.name)
+        if base is not None and self.take.full:
+            base.check_whole(files_of(self.plan.dataset.source))
+            return None
+        if base is not None:
+            base.check_roles(self.plan.roles.model_dump(exclude_defaults=True))
+        return base
+
+    @cached_property
+    def new(self) -> tuple[NewFile, ...]:
+        """The files whose rows are taken, where the dataset grows; none where it does not."""
+        if not self.plan.dataset.grow:
+            return ()
+        return new_files(files_of(self.plan.dataset.source, self.take.only), self.base)
 
     def input_keys(self) -> dict[str, str]:
         """For the data, and the trusted rows, the key that names what its files hold.
@@ -89,19 +110,41 @@ class Job:
         InputError
             If there is no such file, or it cannot be read.
         """
-        image = self.plan.roles.image
-        return {part: self.input_key(_files(s, image)) for part, s in self.sources.items()}
+        keys = {"data": self.data_key}
+        if self.base is not None:
+            keys["data"] = key_of("joined", keys["data"], self.base.manifest.run)
+        if self.plan.dataset.trusted:
+            files = _files(self.plan.dataset.trusted, self.plan.roles.image)
+            keys["trusted"] = self.input_key(files)
+        return keys
 
-    def input_key(self, files: Sequence[tuple[str, str, int]]) -> str:
+    @property
+    def data_key(self) -> str:
+        """Names the rows of the data by themselves, without the release that they join."""
+        if not self.plan.dataset.grow:
+            return self.input_key(_files(self.plan.dataset.source, self.plan.roles.image))
+        files = [(file.name, file.sha256, file.bytes) for file in self.new]
+        return self.input_key(files, self.like)
+
+    @property
+    def like(self) -> Like | None:
+        """The columns that new rows have to have."""
+        base = self.base
+        return Like(f"release {base.version}", base.schema) if base else None
+
+    def input_key(self, files: Sequence[tuple[str, str, int]], like: Like | None = None) -> str:
         """Name an input by its files: their names, digests and sizes."""
         asked = [self.plan.roles.id, self.plan.roles.image]
-        return key_of("input", tool().version, list(files), asked, self.store.salt_digest)
+        schema = [like.schema.to_string()] if like else []
+        return key_of("input", tool().version, list(files), asked, self.store.salt_digest, *schema)
 
     def published(self) -> Outcome | None:
         """The outcome of an earlier run that published exactly this; None where there is none.
 
         Reads the inputs once, to know them by their digests, and nothing else of size.
         """
+        if self.base is not None and not self.new:
+            return Outcome.of_release(self.base.folder, self.base.manifest)
         keys = self.input_keys()
         if not self.is_ingested(keys):
             return None
@@ -141,6 +184,8 @@ class Work:
     @cached_property
     def inferred(self) -> InferredRoles:
         """The roles of the columns, and how they were found."""
+        if self.base is not None:
+            return InferredRoles(self.base.roles, (f"roles: those of release {self.base.version}",))
         return infer_roles(self.data.columns, self.job.plan.roles, self.data.rows)
 
     @property
@@ -157,6 +202,11 @@ class Work:
             return (*said, *self.inferred.notes)
         encoder = f"features: made of the images by the encoder {self.made.name}"
         return (*said, *self.inferred.notes, encoder)
+
+    @cached_property
+    def base(self) -> Base | None:
+        """The release that the rows join."""
+        return Base.load(self.job.store, self.job.name, self.data.onto) if self.data.onto else None
 
     @cached_property
     def chosen(self) -> Chosen:
@@ -234,6 +284,9 @@ class Work:
     @cached_property
     def reference(self) -> Reference | None:
         """The release that new rows are held against."""
+        if self.base is not None:
+            earlier = {self.data.folder / shard.name: shard.sha256 for shard in self.data.earlier}
+            return Reference(self.base.version, earlier)
         return Reference.before(self.job.store, self.job.name, self.data.digest)
 
     @cached_property
@@ -356,6 +409,7 @@ class Work:
             release=release,
             report=self.report,
             already=already,
+            onto=self.data.onto,
         )
 
 

@@ -68,6 +68,16 @@ class Counts:
     quarantine: int
     unreadable: int
 
+    def plus(self, other: Counts) -> Counts:
+        """The counts of the rows of both."""
+        return Counts(
+            self.rows + other.rows,
+            self.keep + other.keep,
+            self.review + other.review,
+            self.quarantine + other.quarantine,
+            self.unreadable + other.unreadable,
+        )
+
 
 @dataclass(frozen=True)
 class Check:
@@ -133,6 +143,23 @@ class Embedding:
     key: str
     device: str
     width: int
+
+
+@dataclass(frozen=True)
+class Grown:
+    """How a release came from the one before: rows joined it, and only these were scanned.
+
+    Parameters
+    ----------
+    onto, run : str
+        The version of that release, and the run that made it.
+    counts : Counts
+        Of the rows that joined it.
+    """
+
+    onto: str
+    run: str
+    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -205,7 +232,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was published. The order of its parts is their order in the file."""
+    """What was published. The order of its parts is their order in the file.
+
+    Where it has `grown`, its checks and findings are those of the rows that joined; source,
+    counts and files are those of all rows.
+    """
 
     dataset: str
     version: str
@@ -221,14 +252,16 @@ class Manifest:
     findings: tuple[Finding, ...]
     files: tuple[FileEntry, ...]
     promise: Promise | None = None
+    grown: Grown | None = None
     format: str = field(default=FORMAT)
 
     def dump(self) -> bytes:
         """The one text of this manifest, with a digest of all that it says."""
         value = {"format": self.format} | asdict(self)
-        if self.promise is None:
-            # Releases of before there was one stay as they were written.
-            del value["promise"]
+        for name in ("promise", "grown"):
+            # Releases of before there was such a thing stay as they were written.
+            if value[name] is None:
+                del value[name]
         return pretty(value | {"digest": sha256(canonical(value)).hexdigest()})
 
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipelines.decide import Decision
-from pipelines.manifest import MANIFEST, REPORT
+from pipelines.manifest import MANIFEST, REPORT, Manifest
 from sanitizers.risks import NOTE, PLANTED, Finding
 
 #: The keys of the object that ``--json`` prints, in their order.
@@ -23,6 +23,7 @@ JSON_KEYS = (
     "release",
     "manifest",
     "report",
+    "onto",
 )
 #: Warnings and alarms that are told, and characters of each; the manifest has all.
 FINDINGS, TOLD = 20, 500
@@ -55,6 +56,8 @@ class Outcome:
         severity, risk, message.
     unscanned : tuple of str
         Columns that were carried through and that no sanitizer looked at.
+    onto : str or None
+        The release that the rows joined; the counts are those of the rows that did.
     """
 
     dataset: str
@@ -75,6 +78,7 @@ class Outcome:
     already: bool = False
     findings: tuple[tuple[str, str, str], ...] = ()
     unscanned: tuple[str, ...] = ()
+    onto: str | None = None
 
     @classmethod
     def of(
@@ -89,6 +93,7 @@ class Outcome:
         release: Path | None,
         report: Path | None,
         already: bool = False,
+        onto: str | None = None,
     ) -> Self:
         """Gather the outcome of a run from what its stages left.
 
@@ -105,6 +110,8 @@ class Outcome:
         report : Path or None
             The report of a run without a release.
         already : bool
+        onto : str or None
+            The release that the rows joined.
         """
         return cls(
             dataset,
@@ -127,6 +134,40 @@ class Outcome:
                 :FINDINGS
             ],
             tuple(unscanned),
+            onto,
+        )
+
+    @classmethod
+    def of_release(cls, release: Path, manifest: Manifest) -> Self:
+        """What came of the run that made a release which nothing new joins."""
+        counts = manifest.grown.counts if manifest.grown else manifest.counts
+        found = {
+            check.sanitizer: {
+                "scored": check.scored,
+                "abstained": check.abstained,
+                "review": check.review,
+                "quarantine": check.quarantine,
+            }
+            for check in manifest.checks
+        }
+        return cls(
+            manifest.dataset,
+            counts.rows,
+            counts.keep,
+            counts.review,
+            counts.quarantine,
+            counts.unreadable,
+            False,
+            "",
+            found,
+            tuple((one.sanitizer, one.why) for one in manifest.not_run),
+            True,
+            manifest.version,
+            str(release),
+            str(release / MANIFEST),
+            str(release / REPORT),
+            already=True,
+            onto=manifest.grown.onto if manifest.grown else None,
         )
 
     @classmethod

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sanitizers.core.errors import PlanError, did_you_mean
 
 
 def _as_tuple(value: object) -> object:
@@ -13,6 +16,8 @@ def _as_tuple(value: object) -> object:
 
 #: What a plan says where it wants none of what there is by default.
 OFF = "off"
+#: Fields of a cron schedule, and the longest time that arrivals may be told to wait, in seconds.
+CRON_FIELDS, DAY = 5, 86_400.0
 
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
@@ -37,6 +42,9 @@ class DatasetPart(Part):
         A file of rows that a person vouches for.
     store : str, optional
         The folder under which evidence and releases lie.
+    grow : bool
+        Rows of files that are new in the source join the last release: only they are
+        scanned, beside a sample of its clean rows. By default every run scans all.
     triggers : str, optional
         A release, or its folder of triggers, whose triggers are looked for too, besides
         those that earlier releases of the dataset have confirmed. ``off`` looks for none.
@@ -46,6 +54,7 @@ class DatasetPart(Part):
     source: Text
     trusted: Text | None = None
     store: Text | None = None
+    grow: bool = False
     triggers: Text | None = None
 
 
@@ -180,3 +189,98 @@ class SanitizersPart(Part):
     settings: dict[str, dict[str, Any]] = {}
 
     _gathered = model_validator(mode="before")(_gather)
+
+
+class NotifyPart(Part):
+    """``[notify]``: who is told of a run, and when. It changes nothing of what a run says.
+
+    Parameters
+    ----------
+    when : tuple of str
+        ``held``: nothing was published. ``trigger``: a backdoor trigger was confirmed.
+        ``more-than-usual``: the share in quarantine is above three times the median of
+        earlier releases, of which there are three at least, and above 1 %.
+    block : str, optional
+        A notification block of Prefect, as ``slack-webhook/alerts``. Without one nobody is
+        written to, and only the events are sent.
+    """
+
+    when: Names = ("held", "trigger", "more-than-usual")
+    block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
+
+
+class SchedulePart(Part):
+    """``[schedule]``: when `sanitize serve` runs the plan by the clock.
+
+    Parameters
+    ----------
+    cron : str
+        Minute, hour, day of the month, month, day of the week; as ``0 2 * * *``.
+    timezone : str
+        The time zone in which that is meant, as ``Europe/Berlin``.
+    """
+
+    cron: Text
+    timezone: Text = "UTC"
+
+    def check(self) -> None:
+        """Refuse what is no schedule.
+
+        Raises
+        ------
+        PlanError
+        """
+        from zoneinfo import ZoneInfo, available_timezones
+
+        from cronsim import CronSim, CronSimError
+
+        try:
+            if len(self.cron.split()) != CRON_FIELDS:
+                raise CronSimError(f"it has {len(self.cron.split())} fields")
+            next(CronSim(self.cron, datetime.now(UTC)))
+        except (CronSimError, StopIteration) as error:
+            raise PlanError(
+                f"[schedule] cron is {self.cron!r}: {error or 'it never comes'}",
+                expected="minute, hour, day, month, day of the week, as '0 2 * * *'",
+            ) from None
+        try:
+            ZoneInfo(self.timezone)
+        except (ValueError, OSError, KeyError):
+            raise PlanError(
+                f"[schedule] timezone is {self.timezone!r}",
+                do=did_you_mean(self.timezone, available_timezones()),
+            ) from None
+
+
+class ArrivalsPart(Part):
+    """``[arrivals]``: how `sanitize serve` watches the source of the plan.
+
+    Parameters
+    ----------
+    settle : float
+        Seconds for which the size and the time of a file must not change until it counts
+        as whole. A file beside it with its name and ``.done``, or ``_SUCCESS`` in its
+        folder, says so at once.
+    poll : float
+        Seconds between two listings of the source; events of the file system come sooner,
+        where there are any.
+    marker : bool
+        Whether only such a marker says that a file is whole.
+    """
+
+    settle: float = 2.0
+    poll: float = 5.0
+    marker: bool = False
+
+    def check(self) -> None:
+        """Refuse times that are none.
+
+        Raises
+        ------
+        PlanError
+        """
+        for name, seconds, least in (("settle", self.settle, 0.0), ("poll", self.poll, 0.1)):
+            if not least <= seconds <= DAY:
+                raise PlanError(
+                    f"[arrivals] {name} is {seconds}", expected=f"{least} to {DAY:.0f} seconds"
+                )

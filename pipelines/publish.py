@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.decide import Decision
 from pipelines.disk import make_folder, remove, sync_folder, write_bytes, writing
 from pipelines.examined import read_kept
+from pipelines.growing import Base
 from pipelines.ingest import Ingested
 from pipelines.known import TRIGGERS, given_triggers, write_triggers
 from pipelines.manifest import (
@@ -19,6 +20,7 @@ from pipelines.manifest import (
     REPORT,
     Counts,
     FileEntry,
+    Grown,
     Manifest,
     Run,
     Source,
@@ -29,9 +31,17 @@ from pipelines.names import version_of
 from pipelines.progress import SILENT, Progress
 from pipelines.row_ids import changed, difference
 from pipelines.shards import ParquetShard
-from pipelines.split import SPLITS, copy_file, digest_of, split_shard, split_unreadable
+from pipelines.split import (
+    SPLITS,
+    copy_file,
+    digest_of,
+    next_part,
+    share,
+    split_shard,
+    split_unreadable,
+)
 from pipelines.store import Store
-from sanitizers.core.errors import IntegrityError, SanitizeError
+from sanitizers.core.errors import IntegrityError, SanitizeError, StoreError
 from sanitizers.core.keepsake import TRIGGER
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
@@ -101,6 +111,7 @@ def publish(
     """
     if decision.held:
         return Published(None, None)
+    base = Base.load(store, run.dataset, ingested.onto) if ingested.onto else None
     with store.lock(run.dataset):
         found = find_release(store, run.dataset, run.key)
         if found is not None:
@@ -109,12 +120,14 @@ def publish(
         staging = store.staging(run.dataset, run.key)
         try:
             make_folder(staging)
-            files = _write_rows(staging, store, run, ingested, progress)
-            version = _next_version(store, run, ingested, staging)
+            if base is not None:
+                _check_last(store, run, base)
+            files = _write_rows(staging, store, run, ingested, base, progress)
+            version = _next_version(store, run, ingested, staging, base)
             created = datetime.now(UTC).isoformat(timespec="seconds")
             files += _write_triggers(staging, store, run, version)
             files.append(copy_file(report(version, created), staging, REPORT))
-            manifest = _manifest(store, run, ingested, decision, files, version, created)
+            manifest = _manifest(store, run, ingested, decision, files, version, created, base)
             write_bytes(staging / MANIFEST, manifest.dump())
             return _appear(staging, store.release(run.dataset, manifest.version), manifest)
         except BaseException:
@@ -145,21 +158,40 @@ def find_release(store: Store, dataset: str, run: str) -> tuple[Path, Manifest] 
     return None
 
 
+def _check_last(store: Store, run: Run, base: Base) -> None:
+    last = store.releases(run.dataset)[-1].name
+    if last != base.version:
+        raise StoreError(
+            f"release {last} has appeared since this run began to add to {base.version}",
+            do="run the same command again",
+        )
+
+
 def _write_rows(
-    staging: Path, store: Store, run: Run, ingested: Ingested, progress: Progress
+    staging: Path,
+    store: Store,
+    run: Run,
+    ingested: Ingested,
+    base: Base | None,
+    progress: Progress,
 ) -> list[FileEntry]:
-    """Split every shard by its verdicts."""
+    """Split every shard by its verdicts; the files of a release that it joins are shared."""
     for name in SPLITS.values():
         make_folder(staging / name)
     folder = store.run(run.dataset, run.key)
-    files: list[FileEntry] = []
+    files = [share(base.folder, file, staging) for file in base.rows_files] if base else []
+    first = next_part(files)
     with progress.stage("publish", ingested.rows, len(ingested.shards)) as stage:
         for number, shard in enumerate(ingested.shards):
-            files += split_shard(ingested.folder, shard, number, folder, staging)
+            files += split_shard(ingested.folder, shard, number, folder, staging, first + number)
             stage.advance(shard.rows)
     unreadable = ingested.unreadable_file()
+    before = base.unreadable if base else None
     if unreadable is not None:
-        files.append(split_unreadable(unreadable, ingested.unreadable, staging))
+        earlier = base.folder / before.path if base and before else None
+        files.append(split_unreadable(unreadable, ingested.unreadable, staging, earlier))
+    elif base and before:
+        files.append(share(base.folder, before, staging))
     return files
 
 
@@ -186,11 +218,14 @@ def _manifest(
     files: list[FileEntry],
     version: str,
     created: str,
+    base: Base | None,
 ) -> Manifest:
-    source = Source(
-        ingested.digest,
-        tuple(SourceEntry(f.path, f.sha256, f.bytes, f.rows, f.unreadable) for f in ingested.files),
+    new = tuple(
+        SourceEntry(f.path, f.sha256, f.bytes, f.rows, f.unreadable) for f in ingested.files
     )
+    before, own = base.manifest if base else None, _own_counts(decision)
+    counts = before.counts.plus(own) if before else own
+    _check_counts(counts, files)
     return Manifest(
         dataset=run.dataset,
         version=version,
@@ -199,34 +234,44 @@ def _manifest(
         run=run.key,
         salt_digest=store.salt_digest,
         plan=run.plan,
-        source=source,
-        counts=_counts(decision, files),
+        source=Source(ingested.digest, (*(before.source.files if before else ()), *new)),
+        counts=counts,
         checks=run.checks,
         not_run=run.not_run,
         findings=run.findings,
         files=tuple(sorted(files, key=lambda file: file.path)),
         promise=run.promise,
+        grown=Grown(before.version, before.run, own) if before else None,
     )
 
 
-def _counts(decision: Decision, files: Sequence[FileEntry]) -> Counts:
-    """The counts of a decision, which are those of the files, or nothing is published."""
-    for verdict, expected in (
-        (KEEP, decision.keep),
-        (REVIEW, decision.review),
-        (QUARANTINE, decision.quarantine),
-    ):
-        folder = SPLITS[verdict]
-        written = sum(f.rows or 0 for f in files if f.path.startswith(f"{folder}/"))
-        if written != expected:
-            raise IntegrityError(f"{folder} has {written:,} rows", expected=f"{expected:,}")
+def _own_counts(decision: Decision) -> Counts:
     return Counts(
         decision.rows, decision.keep, decision.review, decision.quarantine, decision.unreadable
     )
 
 
-def _next_version(store: Store, run: Run, ingested: Ingested, staging: Path) -> str:
+def _check_counts(counts: Counts, files: Sequence[FileEntry]) -> None:
+    """Refuse to publish files that do not hold the rows that were counted."""
+    for verdict, expected in (
+        (KEEP, counts.keep),
+        (REVIEW, counts.review),
+        (QUARANTINE, counts.quarantine),
+    ):
+        folder = SPLITS[verdict]
+        written = sum(f.rows or 0 for f in files if f.path.startswith(f"{folder}/"))
+        if written != expected:
+            raise IntegrityError(f"{folder} has {written:,} rows", expected=f"{expected:,}")
+
+
+def _next_version(
+    store: Store, run: Run, ingested: Ingested, staging: Path, base: Base | None
+) -> str:
     """Removing or changing rows or columns is a new major version, adding a minor one."""
+    if base is not None:
+        # Its files are shared, so no row of theirs can be gone.
+        major, minor, _ = version_of(base.version)
+        return f"{major}.{minor + 1}.0"
     releases = store.releases(run.dataset)
     if not releases:
         return FIRST_VERSION

@@ -15,7 +15,7 @@ from pipelines.ingested import UNREADABLE, ShardFile, SourceFile
 from pipelines.profiles import ColumnProfile
 from pipelines.progress import Stage
 from pipelines.readers import open_reader
-from pipelines.readers.blocks import Block, Reader
+from pipelines.readers.blocks import Block, Guess, Known, Reader
 from pipelines.readers.folders import LABEL_COLUMN
 from pipelines.readers.sources import Source
 from pipelines.readers.unify import unify
@@ -34,6 +34,35 @@ class Asked:
     image_column: str | None
     salt: bytes
     shard_rows: int
+    like: Like | None = None
+
+
+@dataclass(frozen=True)
+class Like:
+    """Columns and types that the rows have to have, and who says so."""
+
+    name: str
+    schema: pa.Schema
+
+    def survey(self) -> tuple[str, dict[str, Guess]]:
+        """As if it were one more file of the input, whose types are known."""
+        return self.name, {field.name: Known(field.type) for field in self.schema}
+
+    def check(self, found: pa.Schema) -> None:
+        """Refuse other types.
+
+        Raises
+        ------
+        InputError
+        """
+        for field in self.schema:
+            kind = found.field(field.name).type
+            if kind != field.type:
+                raise InputError(
+                    f"column {field.name!r} is {kind} here, and {field.type} in {self.name}",
+                    expected="the same type",
+                    do="write it as before, or scan everything anew with --full",
+                )
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,11 @@ def read_files(
     work = new / "work"
     readers = [open_reader(file.source, work) for file in files]
     surveys = [(f.source.name, r.survey()) for f, r in zip(files, readers, strict=True)]
-    schema = unify(surveys)
+    if asked.like is None:
+        schema = unify(surveys)
+    else:
+        schema = unify([asked.like.survey(), *surveys])
+        asked.like.check(schema)
     id_column = _id_column(schema, asked.id_column)
     image = find_image_column(schema, asked.image_column, lambda: _first_rows(readers, schema))
     least = LEAST_ROW_BYTES if image else 0

@@ -109,7 +109,7 @@ def risks_key(
         FORMAT,
         tool().version,
         asdict(settings),
-        [shard.sha256 for shard in ingested.shards],
+        ingested.digests,
         asdict(roles),
         salt_digest(salt),
         list(reference.files.values()) if reference else None,

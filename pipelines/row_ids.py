@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.identity import ID_LENGTH
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, StoreError
 
@@ -91,6 +92,41 @@ def repeated(files: Sequence[Path], spill: Path) -> tuple[int, str]:
             " (select h from twice) group by row_id having count(*) > 1)"
         ).fetchone()
     return (int(row[0]), str(row[1])) if row and row[0] else (0, "")
+
+
+def seen_before(
+    old: Sequence[Path], new: Sequence[Path], spill: Path, *, by_content: bool
+) -> Iterator[dict[str, int]]:
+    """Find the ids of new files that old files have too.
+
+    Parameters
+    ----------
+    old, new : sequence of Path
+    spill : Path
+    by_content : bool
+        The ids are hashes of the content, and copies of a row are numbered: all of them
+        count for the first one's id.
+
+    Yields
+    ------
+    dict of str to int
+        For each new file the ids that old files have, and how many rows of theirs have it.
+    """
+    name = f"substr(row_id, 1, {ID_LENGTH})" if by_content else "row_id"
+    with _database(spill) as database:
+        database.register("ids", _ids(new))
+        database.execute(f"create table wanted as select distinct {name} as id from ids")
+        database.register("ids", _ids(old))
+        database.execute(
+            f"create table seen as select {name} as id, count(*) as times from ids"
+            f" where {name} in (select id from wanted) group by all"
+        )
+        for path in new:
+            database.register("ids", _ids([path]))
+            rows = database.execute(
+                f"select id, times from seen where id in (select {name} from ids)"
+            ).fetchall()
+            yield {str(row_id): int(times) for row_id, times in rows}
 
 
 @contextmanager

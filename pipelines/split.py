@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -32,12 +34,14 @@ SPLITS: Mapping[str, str] = MappingProxyType(
 #: Columns of a shard that no release has.
 INTERNAL = frozenset({ROW_KEY, FILE, ROW, IMAGE})
 UNREADABLE = "quarantine/unreadable.parquet"
+#: How files of rows begin.
+PART = "part"
 
 _CHUNK = 1 << 20
 
 
 def split_shard(
-    inputs: Path, shard: ShardFile, number: int, verdicts: Path, staging: Path
+    inputs: Path, shard: ShardFile, number: int, verdicts: Path, staging: Path, part: int
 ) -> list[FileEntry]:
     """Write the rows of a shard into the folders of their verdicts.
 
@@ -50,10 +54,12 @@ def split_shard(
         The folder of the shard.
     shard : ShardFile
     number : int
-        Which shard it is; names the parts.
+        Which shard it is.
     verdicts : Path
         The folder of the run.
     staging : Path
+    part : int
+        Names the files.
 
     Raises
     ------
@@ -73,18 +79,55 @@ def split_shard(
     files = []
     for verdict, folder in SPLITS.items():
         mask = pc.equal(judged.column("verdict").cast(pa.string()), verdict)
-        part = shown.filter(mask)
+        rows_of = shown.filter(mask)
         if verdict != KEEP:
-            part = _with_reasons(part, judged.filter(mask))
-        if part.num_rows or number == 0:
-            name = f"{folder}/{shard_name(number, 'part')}"
-            files.append(write_part(part, staging, name))
+            rows_of = _with_reasons(rows_of, judged.filter(mask))
+        if rows_of.num_rows or part == 0:
+            name = f"{folder}/{shard_name(part, PART)}"
+            files.append(write_part(rows_of, staging, name))
     if sum(file.rows or 0 for file in files) != shard.rows:
         raise IntegrityError(f"{path} has {shard.rows:,} rows, and some have no verdict")
     return files
 
 
-def split_unreadable(source: Path, rows: int, staging: Path) -> FileEntry:
+def next_part(files: Iterable[FileEntry]) -> int:
+    """The number of the first part that is new beside files that are there."""
+    found = (re.fullmatch(rf".*/{PART}-(\d+)\.parquet", file.path) for file in files)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def share(release: Path, file: FileEntry, staging: Path) -> FileEntry:
+    """Let a file of an earlier release be one of the next, without copying it.
+
+    Both names lead to the same bytes on the disk. Where the file system has no such names,
+    the bytes are copied and held against the digest.
+
+    Parameters
+    ----------
+    release : Path
+    file : FileEntry
+    staging : Path
+
+    Raises
+    ------
+    IntegrityError
+        If a copy is not what was published.
+    """
+    source, target = release / file.path, staging / file.path
+    with suppress(OSError):
+        os.link(source, target)
+        return file
+    copied = replace(copy_file(source, staging, file.path), rows=file.rows)
+    if copied != file:
+        raise IntegrityError(
+            f"{source} is not as it was published", do=f"run 'sanitize verify {release}'"
+        )
+    return file
+
+
+def split_unreadable(
+    source: Path, rows: int, staging: Path, before: Path | None = None
+) -> FileEntry:
     """Write the rows that could not be read, as they came, with the reason.
 
     Parameters
@@ -94,11 +137,15 @@ def split_unreadable(source: Path, rows: int, staging: Path) -> FileEntry:
     rows : int
         How many there are.
     staging : Path
+    before : Path, optional
+        The file of the release that they join, whose rows come first.
     """
     there = ParquetShard(source).rows
     if there != rows:
         raise IntegrityError(f"{source} has {there:,} rows", expected=f"{rows:,}")
-    return write_parts(map(_unreadable, _row_groups(source)), staging, UNREADABLE)
+    earlier = _row_groups(before) if before is not None else iter(())
+    new = map(_unreadable, _row_groups(source))
+    return write_parts(chain(earlier, new), staging, UNREADABLE)
 
 
 def write_part(table: pa.Table, staging: Path, name: str) -> FileEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +14,24 @@ from pipelines.embed import embed
 from pipelines.embedded import Embedded
 from pipelines.examine import examine
 from pipelines.examined import Examined
-from pipelines.ingest import ingest
+from pipelines.growing import Base, join
+from pipelines.ingest import Ingested, ingest
 from pipelines.job import Job, Work
 from pipelines.manifest import Manifest, NotRun, Run, tool
+from pipelines.metrics import Metrics
+from pipelines.occasions import Occasion, earlier_shares, occasions
 from pipelines.outcome import Outcome
 from pipelines.progress import Progress
 from pipelines.publish import publish
+from pipelines.reading import Like
 from pipelines.recipes import recipes
 from pipelines.report import write_report
 from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
+from pipelines.runners import LOCAL, Runner
 from pipelines.seen import looked_at
 from sanitizers.core.consensus import CONSENSUS
-from sanitizers.core.errors import InputError
+from sanitizers.core.errors import InputError, SanitizeError
 from sanitizers.risks import PLANTED
 
 
@@ -43,33 +49,67 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
         If a file changes while it is read.
     """
     keys = job.input_keys()
-    for part, source in job.sources.items():
-        folder = job.store.inputs(job.name, keys[part])
-        done = ingest(
-            source,
-            folder,
-            salt=job.store.salt,
-            id_column=job.plan.roles.id,
-            image_column=job.plan.roles.image,
-            progress=progress,
-        )
-        if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files]) != keys[part]:
-            raise InputError(f"{source} changed while it was read", do="run the command again")
+    dataset = job.plan.dataset
+    if dataset.grow:
+        files = [file.path for file in job.new]
+        names = [file.name for file in job.new]
+        _ingest(job, files, job.data_key, progress, names, job.like)
+        if job.base is not None:
+            _join(job, job.base, keys["data"], progress)
+    else:
+        _ingest(job, dataset.source, keys["data"], progress)
+    if dataset.trusted:
+        _ingest(job, dataset.trusted, keys["trusted"], progress)
     return keys
 
 
-def embed_images(work: Work, device: str, progress: Progress) -> tuple[Embedded, ...]:
+def _ingest(
+    job: Job,
+    source: str | list[Path],
+    key: str,
+    progress: Progress,
+    names: list[str] | None = None,
+    like: Like | None = None,
+) -> None:
+    done = ingest(
+        source,
+        job.store.inputs(job.name, key),
+        salt=job.store.salt,
+        id_column=job.plan.roles.id,
+        image_column=job.plan.roles.image,
+        names=names,
+        like=like,
+        progress=progress,
+    )
+    if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files], like) != key:
+        changed = source if isinstance(source, str) else job.plan.dataset.source
+        raise InputError(f"{changed} changed while it was read", do="run the command again")
+
+
+def _join(job: Job, base: Base, key: str, progress: Progress) -> None:
+    plain = Ingested.load(job.store.inputs(job.name, job.data_key))
+    folder = job.store.inputs(job.name, key)
+    join(plain, base, folder, job.store.salt, progress=progress)
+
+
+def embed_images(
+    work: Work, device: str, progress: Progress, runner: Runner = LOCAL
+) -> tuple[Embedded, ...]:
     """Make features of the images, where somebody looks at them."""
     if work.made is None:
         return ()
-    return embed(work.made.encoder, work.plain, work.made.folders, device, progress=progress)
+    made = work.made
+    return embed(made.encoder, work.plain, made.folders, device, runner=runner, progress=progress)
 
 
-def examine_with(work: Work, name: str, progress: Progress) -> Examined:
+def examine_with(
+    work: Work, name: str, progress: Progress, runner: Runner = LOCAL
+) -> Examined:
     """Let one sanitizer score every row."""
     recipe = work.chosen.run[name]
     dataset = work.dataset_for(recipe)
-    return examine(recipe, dataset, work.evidence[name], work.known, progress=progress)
+    folder = work.evidence[name]
+    return examine(recipe, dataset, folder, work.known, runner=runner, progress=progress)
 
 
 def look_for_risks(work: Work, progress: Progress) -> Looked:
@@ -182,3 +222,25 @@ def _report(work: Work, version: str | None, created: str) -> Path:
 def _looked_for(work: Work) -> tuple[str, ...]:
     """The risks that were looked for; planted groups only where a sanitizer tells of them."""
     return tuple(name for name in work.looked.use if name != PLANTED or work.suspects)
+
+
+def measure(
+    work: Work,
+    outcome: Outcome,
+    seconds: Mapping[str, float],
+    whole_seconds: float,
+    progress: Progress,
+) -> Metrics:
+    """Write down what the run came to, in numbers; a disk that refuses is told, no more."""
+    metrics = Metrics.of(work, outcome, seconds, whole_seconds)
+    try:
+        metrics.write(work.job.store)
+    except SanitizeError as error:
+        progress.note(f"{work.job.name}: the metrics were not written: {error}")
+    return metrics
+
+
+def worth_telling(work: Work, metrics: Metrics) -> tuple[Occasion, ...]:
+    """What people may want to be told of the run."""
+    earlier = earlier_shares(work.job.store, work.job.name, work.key)
+    return occasions(metrics, earlier)

@@ -31,13 +31,19 @@ class Ran:
         return (self.release / "report.html").read_text()
 
 
-def run_stages(job: Job) -> Ran:
-    """Ingest, examine, look for risks, decide and publish; there must be a release."""
+def judge_stages(job: Job) -> Work:
+    """Ingest, examine, look for risks and decide."""
     work = job.ingested(steps.ingest_inputs(job, SILENT))
     for name in work.chosen.run:
         steps.examine_with(work, name, SILENT)
     steps.look_for_risks(work, SILENT)
     steps.decide_all(work, SILENT)
+    return work
+
+
+def run_stages(job: Job) -> Ran:
+    """Judge and publish; there must be a release."""
+    work = judge_stages(job)
     outcome = steps.publish_rows(work, SILENT)
     assert outcome.release is not None
     return Ran(work, Path(outcome.release))

@@ -73,7 +73,7 @@ def test_a_table_is_sanitized_and_the_same_again_is_nothing_to_do(
     said = json.loads(out)
     assert list(said) == [
         *("dataset", "version", "rows", "keep", "review", "quarantine", "held"),
-        *("release", "manifest", "report"),
+        *("release", "manifest", "report", "onto"),
     ]
     assert (said["dataset"], said["version"], said["held"]) == ("a", "1.0.0", False)
     assert said["rows"] == said["keep"] + said["review"] + said["quarantine"] == ROWS

@@ -312,17 +312,32 @@ class Dataset:
     trusted : tuple of Shard
         Rows that a person vouches for, from a file of their own. Rows that the
         ``trusted`` column vouches for are found among `shards`.
+    earlier : int
+        How many of the first shards hold rows of an earlier release: a fit sees them like
+        all others, and nobody judges them again.
     """
 
     shards: tuple[Shard, ...]
     roles: Roles
     salt: bytes
     trusted: tuple[Shard, ...] = ()
+    earlier: int = 0
+
+    def __getstate__(self) -> dict[str, object]:
+        # To another process goes, worked out, what every batch is seen through; the rows that
+        # were read on the way stay here.
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"encoder": self.encoder, "image_shape": self.image_shape}
 
     @property
     def rows(self) -> int:
         """How many rows there are in all."""
         return sum(shard.rows for shard in self.shards)
+
+    @property
+    def judged(self) -> tuple[Shard, ...]:
+        """The shards whose rows are judged: all but the earlier ones."""
+        return self.shards[self.earlier :]
 
     @classmethod
     def from_table(cls, table: pa.Table, roles: Roles, *, salt: bytes = b"dataset") -> Dataset:
@@ -378,7 +393,11 @@ class Dataset:
 
     def batches(self) -> Iterator[Batch]:
         """Every row, shard by shard, in order."""
-        for shard in self.shards:
+        return self.batches_of(self.shards)
+
+    def batches_of(self, shards: Sequence[Shard]) -> Iterator[Batch]:
+        """The rows of some of the shards, in order."""
+        for shard in shards:
             yield self.batch(self._read(shard))
 
     def sample(self, rows: int, purpose: str) -> Batch:

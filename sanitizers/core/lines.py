@@ -147,11 +147,17 @@ class ScoreSummary:
         scores: NDArray[np.float64],
         p_values: NDArray[np.float64],
         keys: NDArray[np.uint64],
+        *,
+        judged: bool = True,
     ) -> None:
-        """Add the scores of a shard; NaN where null. All of shape (n,)."""
+        """Add the scores of a shard; NaN where null. All of shape (n,).
+
+        Rows that are not `judged` have a part in drawing the line, and are not counted.
+        """
         known = ~np.isnan(scores)
-        self.scored += int(known.sum())
-        self.abstained += int((~known).sum())
+        if judged:
+            self.scored += int(known.sum())
+            self.abstained += int((~known).sum())
         if self.rows > SUMMARY_ROWS:
             top = np.column_stack([self._top, np.stack([scores[known], p_values[known]])])
             self._top = top[:, np.argsort(-top[0], kind="stable")[:SUMMARY_TOP]]

@@ -1,0 +1,355 @@
+"""Growing: rows of new files join the last release, whose rows are not scanned again.
+
+New rows are scanned beside a sample of that release's clean rows. What a run costs is set by
+the new rows and the sample, but for two passes over the history: the digests of the source's
+files, and one over the row ids, so that no id is given twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.disk import make_folder, remove, temporary_of, write_json, writing
+from pipelines.identity import counted_on
+from pipelines.ingested import MARKER, Ingested, ShardFile
+from pipelines.manifest import FileEntry, Manifest
+from pipelines.progress import SILENT, Progress
+from pipelines.readers.sources import digest_sources, find_sources, names_of
+from pipelines.row_ids import seen_before
+from pipelines.shards import ParquetShard, shard_name, write_shard
+from pipelines.split import SPLITS, UNREADABLE, digest_of
+from pipelines.store import Store, key_of
+from sanitizers.core.data import ROW_ID, ROW_KEY, Roles, row_keys
+from sanitizers.core.errors import InputError, IntegrityError, PlanError
+from sanitizers.core.verdicts import KEEP
+
+#: Earlier clean rows that new ones are scanned beside: so many times theirs, within limits.
+TIMES, LEAST, MOST = 4, 20_000, 100_000
+#: Files that these rows come from, at most, so that a long history costs no more.
+MOST_FILES = 32
+#: Bytes of them, at most: rows may hold images.
+MOST_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file of the source, by its content.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        How manifests call it.
+    sha256 : str
+    bytes : int
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """The release that new rows join.
+
+    Parameters
+    ----------
+    folder : Path
+    manifest : Manifest
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, store: Store, dataset: str) -> Self | None:
+        """The last release of a dataset; None where there is none yet."""
+        releases = store.releases(dataset)
+        return cls.load(store, dataset, releases[-1].name) if releases else None
+
+    @classmethod
+    def load(cls, store: Store, dataset: str, version: str) -> Self:
+        """Load a release, and see that its files are there.
+
+        Raises
+        ------
+        IntegrityError
+            If its manifest, or the size of a file, is not as it was published.
+        """
+        folder = store.release(dataset, version)
+        base = cls(folder, Manifest.load(folder))
+        for file in base.manifest.files:
+            path = folder / file.path
+            if path.is_symlink() or not path.is_file() or path.stat().st_size != file.bytes:
+                raise IntegrityError(
+                    f"{path} is not as it was published", do=f"run 'sanitize verify {folder}'"
+                )
+        return base
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+        return self.manifest.version
+
+    @property
+    def rows_files(self) -> tuple[FileEntry, ...]:
+        """All its files of rows that could be read."""
+        folders = tuple(f"{folder}/" for folder in SPLITS.values())
+        files = (f for f in self.manifest.files if f.path.startswith(folders))
+        return tuple(file for file in files if file.path != UNREADABLE)
+
+    @property
+    def clean(self) -> tuple[FileEntry, ...]:
+        """Its files of clean rows."""
+        return tuple(f for f in self.rows_files if f.path.startswith(f"{SPLITS[KEEP]}/"))
+
+    @property
+    def unreadable(self) -> FileEntry | None:
+        """Its file of rows that could not be read; None where there are none."""
+        return next((file for file in self.manifest.files if file.path == UNREADABLE), None)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns of its clean rows, as the input had them."""
+        whole = ParquetShard(self.folder / self.clean[0].path).schema
+        return whole if self.roles.id == ROW_ID else whole.remove(whole.get_field_index(ROW_ID))
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The roles that its columns were given."""
+        said = self.manifest.plan.get("roles")
+        try:
+            given: dict[str, Any] = dict(said or {})
+            given |= {k: tuple(v) for k, v in given.items() if isinstance(v, list)}
+            return Roles(**given)
+        except TypeError as error:
+            raise IntegrityError(f"the manifest of {self.folder} has no roles: {error}") from None
+
+    def check_roles(self, given: Mapping[str, object]) -> None:
+        """Refuse roles that a plan gives and that the release was not made with.
+
+        Raises
+        ------
+        PlanError
+        """
+        for role, said in given.items():
+            known = getattr(self.roles, role, None)
+            if role != "ignore" and known != said:
+                raise PlanError(
+                    f"the plan says {role} = {said!r}, and release {self.version} was made with "
+                    f"{known!r}",
+                    do="leave the plan as it was, or scan everything anew with --full",
+                )
+
+    def check_whole(self, files: Sequence[tuple[Path, str]]) -> None:
+        """Refuse a source that lacks files whose rows the release holds.
+
+        Raises
+        ------
+        InputError
+        """
+        there = {sha256 for sha256, _ in digest_sources([path for path, _ in files])}
+        gone = [name for sha256, name in self.digests.items() if sha256 not in there]
+        if gone:
+            raise InputError(
+                f"{len(gone)} of the files whose rows release {self.version} holds are not in the "
+                f"source any more, as they were; the first is {gone[0]}",
+                expected="all of them, for a scan that makes everything anew",
+                do="put them back, or leave --full out",
+            )
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The names of the files that it holds the rows of, by their contents."""
+        return {file.sha256: file.path for file in self.manifest.source.files}
+
+
+def files_of(source: str | Path, only: Sequence[str] | None = None) -> list[tuple[Path, str]]:
+    """The files of a source, each with a name that does not change when others come.
+
+    Parameters
+    ----------
+    source : str or Path
+        A file, a folder or a glob.
+    only : sequence of str, optional
+        The names of those that are wanted.
+
+    Raises
+    ------
+    InputError
+        If there are none, or a wanted one is not there, or one is no table.
+    """
+    paths = find_sources(source)
+    if folder := next((path for path in paths if path.is_dir()), None):
+        raise InputError(
+            f"{folder} is a folder per class, which cannot grow file by file",
+            do="use tables or NPZ files with the images in them, or leave `grow` out",
+        )
+    root = Path(source).expanduser()
+    inside = root.is_dir()
+    names = [p.relative_to(root).as_posix() for p in paths] if inside else names_of(paths)
+    found = list(zip(paths, names, strict=True))
+    if only is None:
+        return found
+    if missing := sorted(set(only) - set(names)):
+        raise InputError(f"no file {missing[0]!r} in {source}")
+    return [(path, name) for path, name in found if name in set(only)]
+
+
+def new_files(files: Sequence[tuple[Path, str]], base: Base | None) -> tuple[NewFile, ...]:
+    """Those files whose content a release does not hold, each content once.
+
+    Raises
+    ------
+    InputError
+        If one of them has changed since the release took it.
+    """
+    known = base.digests if base else {}
+    names = {name: sha256 for sha256, name in known.items()}
+    digests = digest_sources([path for path, _ in files])
+    found: dict[str, NewFile] = {}
+    for (path, name), (sha256, size) in zip(files, digests, strict=True):
+        if sha256 in known:
+            continue
+        if name in names and base:
+            raise InputError(
+                f"{name} has changed since release {base.version} took its rows",
+                expected="new rows in new files",
+                do="undo the change, or scan everything anew with --full",
+            )
+        found.setdefault(sha256, NewFile(path, name, sha256, size))
+    return tuple(found.values())
+
+
+def join(
+    plain: Ingested, base: Base, folder: Path, salt: bytes, *, progress: Progress = SILENT
+) -> Ingested:
+    """Put rows that were ingested by themselves beside the release that they join.
+
+    Rows get ids that no row of the release has, and a sample of its clean rows lies with
+    them; what is finished is loaded.
+
+    Parameters
+    ----------
+    plain : Ingested
+        Read with the columns of the release.
+    base : Base
+    folder : Path
+        Appears whole, or not at all.
+    salt : bytes
+        The store's.
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        If an id column names a row that the release has already.
+    """
+    if (folder / MARKER).is_file():
+        return Ingested.load(folder)
+    new = temporary_of(folder)
+    remove(new)
+    make_folder(new)
+    try:
+        with progress.stage(f"join: {base.version}", plain.rows, len(plain.shards)) as stage:
+            shards = _number(plain, base, new, salt)
+            earlier = _sample(base, plain.rows, new, salt)
+            stage.advance(plain.rows)
+        if (unreadable := plain.unreadable_file()) is not None:
+            os.link(unreadable, new / unreadable.name)
+        digest = key_of("joined", base.manifest.source.digest, plain.digest)
+        joined = {k: v for k, v in asdict(plain).items() if k != "folder"}
+        joined |= {"shards": [asdict(s) for s in shards], "digest": digest}
+        joined |= {"onto": base.version, "earlier": [asdict(s) for s in earlier]}
+        write_json(new / MARKER, joined)
+        with writing(folder):
+            remove(folder)
+            os.replace(new, folder)
+    finally:
+        remove(new)
+    return Ingested.load(folder)
+
+
+def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> list[ShardFile]:
+    """Write the shards with ids that are new; those that need no change are shared."""
+    old = [base.folder / file.path for file in base.rows_files]
+    own = plain.shard_files()
+    spill = new / "spill"
+    make_folder(spill)
+    seen = seen_before(old, [s.path for s in own], spill, by_content=plain.id_column is None)
+    written = []
+    for shard, known, before in zip(own, plain.shards, seen, strict=True):
+        path = new / known.name
+        if not before:
+            with writing(path):
+                os.link(shard.path, path)
+            written.append(known)
+        elif plain.id_column is None:
+            written.append(_written(path, _renamed(shard.read(), before, salt)))
+        else:
+            raise InputError(
+                f"the id column {plain.id_column!r} names {len(before):,} rows that release "
+                f"{base.version} has already, for instance {min(before)!r}",
+                expected="ids that are new",
+                do="leave out rows that are there already, or scan everything anew with --full",
+            )
+    remove(spill)
+    return written
+
+
+def _renamed(table: pa.Table, before: Mapping[str, int], salt: bytes) -> pa.Table:
+    """Rows with ids that count copies on from those of earlier rows."""
+    ids = [counted_on(row_id, before) for row_id in table.column(ROW_ID).to_pylist()]
+    columns = {ROW_ID: pa.array(ids, pa.string()), ROW_KEY: pa.array(row_keys(ids, salt))}
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _sample(base: Base, rows: int, new: Path, salt: bytes) -> list[ShardFile]:
+    """Write some clean rows of the release, chosen with the salt of the store."""
+    seed = int(key_of("earlier", base.manifest.run, base.version, salt.hex()), 16)
+    rng = np.random.default_rng(seed)
+    wanted = min(MOST, max(LEAST, TIMES * rows))
+    written = list[ShardFile]()
+    for file, positions in _chosen(base.clean, wanted, rng):
+        table = ParquetShard(base.folder / file.path).read().take(pa.array(positions))
+        keys = pa.array(row_keys(table.column(ROW_ID).to_pylist(), salt))
+        path = new / shard_name(len(written), "earlier")
+        written.append(_written(path, table.append_column(ROW_KEY, keys)))
+    return written
+
+
+def _chosen(
+    files: Sequence[FileEntry], wanted: int, rng: np.random.Generator
+) -> list[tuple[FileEntry, NDArray[np.int64]]]:
+    """Which rows of which files: all files have their share, where there are not too many."""
+    rows = np.array([file.rows or 0 for file in files], dtype=np.int64)
+    if len(files) > MOST_FILES:
+        some = rng.choice(len(files), MOST_FILES, replace=False, p=rows / rows.sum())
+        files, rows = [files[i] for i in sorted(some)], rows[np.sort(some)]
+    size = sum(file.bytes for file in files)
+    wanted = min(wanted, int(rows.sum() * min(1.0, MOST_BYTES / max(size, 1))))
+    share = min(1.0, wanted / max(int(rows.sum()), 1))
+    found = []
+    for file, count in zip(files, rows.tolist(), strict=True):
+        taken = min(count, int(np.ceil(share * count)))
+        if taken:
+            found.append((file, np.sort(rng.choice(count, taken, replace=False))))
+    return found
+
+
+def _written(path: Path, table: pa.Table) -> ShardFile:
+    write_shard(path, table)
+    return ShardFile(path.name, table.num_rows, digest_of(path), path.stat().st_size)

@@ -1,0 +1,316 @@
+"""Rows of new files join the last release; nothing of it is scanned, copied or changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import growing
+from pipelines.explain import explain
+from pipelines.job import Job
+from pipelines.manifest import Manifest
+from pipelines.plan import Plan
+from pipelines.store import Store
+from pipelines.take import Take
+from pipelines.verify import verify
+from sanitizers.core.errors import InputError, PlanError
+from tests.staged import Ran, judge_stages, run_stages
+
+ROWS = 400
+FOLDERS = ("clean", "review", "quarantine")
+
+
+def rows(seed: int, count: int = ROWS) -> pd.DataFrame:
+    """Two classes that a model can tell apart; codes with leading zeros are no numbers."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(2, size=count)
+    a = np.round(rng.normal(3.0 * y), 4)
+    b = np.round(rng.normal(size=count), 4)
+    codes = [f"{n:04d}" if n % 7 else "none" for n in rng.integers(1000, size=count)]
+    return pd.DataFrame({"a": a, "b": b, "code": codes, "y": np.where(y, "yes", "no")})
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Path:
+    folder = tmp_path / "landing"
+    folder.mkdir()
+    rows(0).to_csv(folder / "a.csv", index=False)
+    return folder
+
+
+def job(landing: Path, take: Take | None = None, **dataset: object) -> Job:
+    plan = Plan.make(
+        {
+            "dataset": {"name": "g", "source": str(landing), "grow": True, **dataset},
+            "roles": {"label": "y"},
+        }
+    )
+    store = Store.open(landing.parent / "store", bytes(range(32)))
+    return Job(plan, store, take or Take())
+
+
+def grown(landing: Path, name: str, table: pd.DataFrame) -> Ran:
+    table.to_csv(landing / name, index=False)
+    return run_stages(job(landing))
+
+
+def manifest(ran: Ran) -> Manifest:
+    return Manifest.load(ran.release)
+
+
+# ------------------------------------------------------------- what joins, and what stays
+
+
+def test_new_rows_join_and_old_files_are_shared(landing: Path) -> None:
+    first = run_stages(job(landing))
+    second = grown(landing, "b.csv", rows(1))
+    assert (first.release.name, second.release.name) == ("1.0.0", "1.1.0")
+    assert verify(first.release).ok
+    assert verify(second.release).ok
+    for file in manifest(first).files:
+        if file.path.endswith(".parquet"):
+            assert (second.release / file.path).samefile(first.release / file.path)
+    before, after = manifest(first), manifest(second)
+    assert after.grown is not None
+    assert (after.grown.onto, after.grown.run) == ("1.0.0", before.run)
+    assert after.counts == before.counts.plus(after.grown.counts)
+    assert after.grown.counts.rows == ROWS
+    assert [f.path for f in after.source.files] == ["a.csv", "b.csv"]
+
+
+def test_rows_are_conserved_byte_for_byte(landing: Path) -> None:
+    run_stages(job(landing))
+    last = grown(landing, "b.csv", rows(1))
+    parts = [last.part(folder).select(["a", "b", "code", "y"]) for folder in FOLDERS]
+    there = pd.concat([part.to_pandas() for part in parts])
+    every = pd.concat([rows(0), rows(1)])
+    order = ["a", "b", "code", "y"]
+    pd.testing.assert_frame_equal(
+        there.sort_values(order).reset_index(drop=True),
+        every.sort_values(order).reset_index(drop=True),
+        check_dtype=False,
+    )
+
+
+def test_only_new_rows_are_scored(landing: Path) -> None:
+    run_stages(job(landing))
+    ran = grown(landing, "b.csv", rows(1, 150))
+    assert sum(shard.rows for shard in ran.work.data.shards) == 150
+    for check in manifest(ran).checks:
+        assert check.scored + check.abstained == 150
+    assert ran.work.data.onto == "1.0.0"
+    assert ran.work.decision.rows == 150
+
+
+def test_fits_look_at_clean_rows_of_the_release(landing: Path) -> None:
+    first = run_stages(job(landing))
+    ran = grown(landing, "b.csv", rows(1, 150))
+    data = ran.work.data
+    clean = set(first.part("clean").column("row_id").to_pylist())
+    held = [shard.read(["row_id"]).column(0).to_pylist() for shard in data.earlier_files()]
+    assert {row for part in held for row in part} == clean
+    dataset = ran.work.plain
+    assert dataset.rows == 150 + len(clean)
+    assert sum(shard.rows for shard in dataset.judged) == 150
+
+
+def test_a_batch_cannot_draw_the_line_that_it_is_judged_by(landing: Path) -> None:
+    # A batch that is all outliers would look normal among itself.
+    plain = rows(0, 2_000)
+    plain.to_csv(landing / "a.csv", index=False)
+    run_stages(job(landing))
+    far = rows(1, 60)
+    far["a"] += np.random.default_rng(2).choice([-60.0, 60.0], size=60)
+    far.to_csv(landing / "b.csv", index=False)
+    work = judge_stages(job(landing))
+    assert work.decision.held
+    assert work.decision.quarantine > 50
+
+
+def test_nothing_new_is_nothing_to_do(landing: Path) -> None:
+    assert job(landing).published() is None
+    first = run_stages(job(landing))
+    again = job(landing).published()
+    assert again is not None
+    assert (again.version, again.already) == (first.release.name, True)
+    grown(landing, "b.csv", rows(1))
+    again = job(landing).published()
+    assert again is not None
+    assert (again.version, again.onto, again.rows) == ("1.1.0", "1.0.0", ROWS)
+
+
+def test_files_may_be_gone_once_they_are_taken(landing: Path) -> None:
+    run_stages(job(landing))
+    (landing / "a.csv").unlink()
+    ran = grown(landing, "b.csv", rows(1))
+    assert manifest(ran).counts.rows == 2 * ROWS
+
+
+def test_a_copy_under_another_name_is_not_taken_twice(landing: Path) -> None:
+    run_stages(job(landing))
+    (landing / "copy.csv").write_bytes((landing / "a.csv").read_bytes())
+    assert job(landing).published() is not None
+    rows(1).to_csv(landing / "b.csv", index=False)
+    (landing / "b2.csv").write_bytes((landing / "b.csv").read_bytes())
+    assert [file.name for file in job(landing).new] == ["b.csv"]
+
+
+def test_one_file_is_a_batch_of_its_own_where_it_is_named(landing: Path) -> None:
+    for number, name in enumerate(("b.csv", "c.csv"), start=1):
+        rows(number).to_csv(landing / name, index=False)
+    for name, version in (("a.csv", "1.0.0"), ("c.csv", "1.1.0"), ("b.csv", "1.2.0")):
+        ran = run_stages(job(landing, Take(only=(name,))))
+        assert ran.release.name == version
+        assert manifest(ran).source.files[-1].path == name
+    assert job(landing).published() is not None
+    with pytest.raises(InputError, match=r"no file 'd.csv'"):
+        _ = job(landing, Take(only=("d.csv",))).new
+
+
+# ------------------------------------------------------------- ids
+
+
+def test_copies_of_earlier_rows_are_numbered_on(landing: Path) -> None:
+    table = rows(0, 300)
+    pd.concat([table, table[:5]]).to_csv(landing / "a.csv", index=False)
+    run_stages(job(landing))
+    ran = grown(landing, "b.csv", pd.concat([rows(1, 100), table[:6], table[:2]]))
+    ids = [row for folder in FOLDERS for row in ran.part(folder).column("row_id").to_pylist()]
+    assert len(ids) == len(set(ids)) == 413
+    suffixes = sorted(row[33:] for row in ids if len(row) > 32)
+    # 5 rows were there twice; then 6 rows came once more, 2 of them yet again.
+    assert suffixes == sorted(["1"] * 6 + ["2"] * 5 + ["3"] * 2)
+    assert verify(ran.release).ok
+
+
+def test_an_id_that_is_taken_is_refused(landing: Path) -> None:
+    for number, name in enumerate(("a.csv", "b.csv")):
+        table = rows(number)
+        table.insert(0, "id", [f"r{i}" for i in range(number * ROWS, (number + 1) * ROWS)])
+        table.to_csv(landing / name, index=False)
+    named = replace(job(landing), plan=with_id(job(landing).plan))
+    run_stages(replace(named, take=Take(only=("a.csv",))))
+    run_stages(replace(named, take=Take(only=("b.csv",))))
+    table.head(3).to_csv(landing / "c.csv", index=False)
+    with pytest.raises(InputError, match=r"names 3 rows that release 1.1.0 has already") as raised:
+        run_stages(replace(named))
+    assert f"r{ROWS}" in str(raised.value)
+
+
+def with_id(plan: Plan) -> Plan:
+    whole = plan.model_dump(mode="json")
+    return Plan.make({**whole, "roles": {**whole["roles"], "id": "id"}})
+
+
+# ------------------------------------------------------------- what is refused
+
+
+def test_types_stay_those_of_the_release(landing: Path) -> None:
+    run_stages(job(landing))
+    numbers = rows(1)
+    numbers["code"] = [f"{i:04d}" for i in range(ROWS)]
+    ran = grown(landing, "b.csv", numbers)
+    # Alone, this column would be one of numbers, and lose its zeros.
+    assert "0007" in ran.part("clean").column("code").to_pylist()
+    odd = rows(2)
+    odd["a"] = "words"
+    odd.to_csv(landing / "c.csv", index=False)
+    with pytest.raises(InputError, match=r"'a' is double in release 1.1.0 and string in c.csv"):
+        run_stages(job(landing))
+    rows(2).drop(columns="b").to_csv(landing / "c.csv", index=False)
+    with pytest.raises(InputError, match="has no column 'b'"):
+        run_stages(job(landing))
+
+
+def test_a_type_is_not_widened(landing: Path) -> None:
+    whole = rows(0).assign(b=range(ROWS))
+    whole.to_csv(landing / "a.csv", index=False)
+    run_stages(job(landing))
+    rows(1).to_csv(landing / "b.csv", index=False)
+    with pytest.raises(InputError, match=r"'b' is double here, and int64 in release 1.0.0"):
+        run_stages(job(landing))
+
+
+def test_a_file_that_was_taken_must_not_change(landing: Path) -> None:
+    run_stages(job(landing))
+    rows(7).to_csv(landing / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"has changed since release 1.0.0 took its rows"):
+        _ = job(landing).new
+
+
+def test_other_roles_are_refused(landing: Path) -> None:
+    run_stages(job(landing))
+    rows(1).to_csv(landing / "b.csv", index=False)
+    plan = job(landing).plan.model_dump(mode="json")
+    other = Plan.make({**plan, "roles": {"label": "code"}})
+    with pytest.raises(PlanError, match=r"release 1.0.0 was made with 'y'"):
+        _ = replace(job(landing), plan=other).new
+
+
+def test_full_scans_everything_anew_and_loses_nothing(landing: Path) -> None:
+    run_stages(job(landing))
+    grown(landing, "b.csv", rows(1))
+    ran = run_stages(job(landing, Take(full=True)))
+    assert manifest(ran).grown is None
+    assert manifest(ran).counts.rows == 2 * ROWS
+    (landing / "a.csv").unlink()
+    with pytest.raises(InputError, match=r"the first is a.csv"):
+        _ = job(landing, Take(full=True)).base
+
+
+def test_unreadable_rows_are_carried_on(landing: Path) -> None:
+    text = (landing / "a.csv").read_text()
+    (landing / "a.csv").write_text(text + "1,2,3\n")
+    run_stages(job(landing))
+    ran = grown(landing, "b.csv", rows(1))
+    assert (manifest(ran).counts.unreadable, verify(ran.release).ok) == (1, True)
+    rows(2).to_csv(landing / "c.csv", index=False)
+    with (landing / "c.csv").open("a") as file:
+        file.write("4,5\n")
+    ran = run_stages(job(landing))
+    assert (manifest(ran).counts.unreadable, verify(ran.release).ok) == (2, True)
+    found = pq.read_table(ran.release / "quarantine/unreadable.parquet")
+    assert found.column("file").to_pylist() == ["a.csv", "c.csv"]
+
+
+def test_a_long_history_costs_no_more(landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LEAST", 50), ("MOST", 120), ("MOST_FILES", 2)):
+        monkeypatch.setattr(growing, name, value)
+    run_stages(job(landing))
+    for number in range(1, 4):
+        ran = grown(landing, f"b{number}.csv", rows(number, 100))
+    assert len(ran.work.data.earlier) == 2
+    assert sum(shard.rows for shard in ran.work.data.earlier) <= 122
+
+
+def test_the_same_batch_gives_the_same_release(landing: Path, tmp_path: Path) -> None:
+    run_stages(job(landing))
+    one = grown(landing, "b.csv", rows(1))
+    other = tmp_path / "again"
+    (other / "landing").mkdir(parents=True)
+    rows(0).to_csv(other / "landing" / "a.csv", index=False)
+    run_stages(job(other / "landing"))
+    two = grown(other / "landing", "b.csv", rows(1))
+
+    def digests(ran: Ran) -> dict[str, str]:
+        files = manifest(ran).files
+        return {f.path: f.sha256 for f in files if f.path.endswith(".parquet")}
+
+    assert digests(one) == digests(two)
+    assert manifest(one).run == manifest(two).run
+
+
+def test_rows_of_every_batch_can_be_explained(landing: Path) -> None:
+    first = run_stages(job(landing))
+    second = grown(landing, "b.csv", rows(1))
+    old = str(first.part("clean").column("row_id")[0])
+    new = str(second.part("clean").column("row_id")[-1])
+    store = job(landing).store
+    assert explain(store, "g", old).file == "a.csv"
+    assert explain(store, "g", old, "1.1.0").run == manifest(first).run
+    assert explain(store, "g", new).file == "b.csv"
