@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipelines.ingest import Ingested
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress, Stage
 from pipelines.quiet import quiet
+from pipelines.runners import LOCAL, Runner, check_written, require_folder
 from pipelines.shards import ParquetShard
 from pipelines.store import key_of, salt_digest
 from sanitizers.core.data import EMBEDDING, Dataset, Roles, Shard
@@ -51,7 +52,7 @@ def embedding_key(
         EMBEDDING_FORMAT,
         tool().version,
         [kind.__module__, kind.__qualname__, asdict(encoder)],  # type: ignore[call-overload]
-        [[shard.sha256 for shard in part.shards] for part in (fitted_on, embedded)],
+        [part.digests for part in (fitted_on, embedded)],
         [roles.image, *(getattr(roles, role) for role in sorted(encoder.needs))],
         salt_digest(salt),
     )
@@ -63,6 +64,7 @@ def embed(
     folders: Sequence[Path],
     device: str = "auto",
     *,
+    runner: Runner = LOCAL,
     progress: Progress = SILENT,
 ) -> tuple[Embedded, ...]:
     """Fit an encoder and embed every image, those of the trusted rows besides.
@@ -79,6 +81,8 @@ def embed(
         For the rows and, where there are any, for the trusted rows of a file of their own;
         each named by `embedding_key`.
     device : {"auto", "cpu", "cuda"}
+    runner : Runner
+        Where images are embedded; the fit is here.
     progress : Progress
 
     Raises
@@ -100,7 +104,9 @@ def embed(
             started = time.monotonic()
             embedder = encoder.fit(replace(dataset, trusted=()), used)
             return tuple(
-                _embed_part(encoder.name, embedder, dataset.roles, *part, used, started, stage)
+                _embed_part(
+                    encoder.name, embedder, dataset.roles, *part, used, started, stage, runner
+                )
                 for part in parts
             )
         except (SanitizeError, MemoryError):
@@ -142,14 +148,33 @@ def _embed_part(
     device: str,
     started: float,
     stage: Stage,
+    runner: Runner,
 ) -> Embedded:
     missing = 0
-    for number, shard in enumerate(shards):
-        missing += _embed_shard(embedder, roles, shard, embedding_file(folder, number))
-        stage.advance(shard.rows)
+    embedding = _Embedding(embedder, roles, tuple(shards), folder)
+    for count, lacking in runner.map(embedding, len(shards), device=device):
+        missing += lacking
+        stage.advance(count)
+    check_written([embedding_file(folder, number) for number in range(len(shards))])
     rows = sum(shard.rows for shard in shards)
     seconds = round(time.monotonic() - started, 3)
     return Embedded(encoder, folder, device, rows, missing, embedder.width, seconds).write()
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """Embeds the images of shards by their numbers, in whichever process."""
+
+    embedder: Embedder
+    roles: Roles
+    shards: tuple[Shard, ...]
+    folder: Path
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        """Write the embeddings of a shard; how many rows it has, and how many without an image."""
+        require_folder(self.folder)
+        shard, file = self.shards[number], embedding_file(self.folder, number)
+        return shard.rows, _embed_shard(self.embedder, self.roles, shard, file)
 
 
 def _embed_shard(embedder: Embedder, roles: Roles, shard: Shard, path: Path) -> int:

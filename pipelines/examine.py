@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,20 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.disk import make_folder, write_table
-from pipelines.examined import Examined, evidence_file, kept_folder, read_file, trusted_file
+from pipelines.examined import (
+    Examined,
+    earlier_file,
+    evidence_file,
+    kept_folder,
+    read_file,
+    trusted_file,
+)
 from pipelines.ingest import Ingested
 from pipelines.keepsakes import write_keepsake
 from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
+from pipelines.runners import LOCAL, Runner, check_written, require_folder
 from pipelines.seen import looks_at
 from pipelines.store import key_of, salt_digest
 from sanitizers.core.calibration import ConformalNull
@@ -64,7 +72,7 @@ def evidence_key(
         EVIDENCE_FORMAT,
         tool().version,
         _recipe_key(recipe),
-        [shard.sha256 for shard in ingested.shards],
+        ingested.digests,
         asdict(roles),
         salt_digest(salt),
         [shard.sha256 for shard in trusted.shards] if trusted else None,
@@ -97,6 +105,7 @@ def examine(
     folder: Path,
     known: Sequence[Keepsake] = (),
     *,
+    runner: Runner = LOCAL,
     progress: Progress = SILENT,
 ) -> Examined:
     """Fit a sanitizer on a dataset and score every row, and the trusted rows besides.
@@ -113,6 +122,8 @@ def examine(
         Named by `evidence_key`.
     known : sequence of Keepsake
         What earlier fits have left, for a sanitizer that applies it.
+    runner : Runner
+        Where shards are scored; the fit is here.
     progress : Progress
 
     Raises
@@ -121,24 +132,28 @@ def examine(
         If the sanitizer raises or breaks a promise.
     """
     dataset = dataset if looks_at(recipe, "image") else dataset.without_images
-    files = [evidence_file(folder, number) for number in range(len(dataset.shards))]
+    files = [evidence_file(folder, number) for number in range(len(dataset.judged))]
     if found := Examined.finished(folder, len(files)):
         return found
     make_folder(folder)
     started = time.monotonic()
-    with progress.stage(f"examine: {recipe.name}", dataset.rows, len(files)) as stage:
+    rows = sum(shard.rows for shard in dataset.judged)
+    with progress.stage(f"examine: {recipe.name}", rows, len(files)) as stage:
         with _guarded(recipe.name, "fitting"):
             scorer = _fit(recipe, dataset, known)
         abstained = 0
-        for file, batch in zip(files, dataset.batches(), strict=True):
-            abstained += _score(recipe, scorer, batch, file).column("score").null_count
-            stage.advance(len(batch))
+        earlier = _score_earlier(recipe, scorer, dataset, folder)
+        scoring = _Scoring(recipe, scorer, dataset, folder)
+        for count, lacking in runner.map(scoring, len(files)):
+            abstained += lacking
+            stage.advance(count)
+        check_written(files)
         trusted, conformal = _score_trusted(recipe, scorer, dataset, folder)
         kept = _keep(scorer, folder)
     return Examined(
         recipe.name,
         folder,
-        dataset.rows,
+        rows,
         abstained,
         round(time.monotonic() - started, 3),
         dataset.encoder.skipped if looks_at(recipe, "features") else (),
@@ -146,7 +161,25 @@ def examine(
         trusted,
         conformal,
         kept=kept,
+        earlier=earlier,
     ).write(settings_of(recipe))
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores shards by their numbers, in whichever process."""
+
+    recipe: Sanitizer
+    scorer: Scorer
+    dataset: Dataset
+    folder: Path
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        """Write the evidence of a shard; how many rows it has, and how many without a score."""
+        require_folder(self.folder)
+        (batch,) = self.dataset.batches_of([self.dataset.judged[number]])
+        table = _score(self.recipe, self.scorer, batch, evidence_file(self.folder, number))
+        return len(batch), table.column("score").null_count
 
 
 def _fit(recipe: Sanitizer, dataset: Dataset, known: Sequence[Keepsake]) -> Scorer:
@@ -174,6 +207,17 @@ def _score(recipe: Sanitizer, scorer: Scorer, batch: Batch, path: Path) -> pa.Ta
             kept = examine_batch(recipe.name, scorer, batch, blank)
         write_table(kept, path)
     return kept
+
+
+def _score_earlier(recipe: Sanitizer, scorer: Scorer, dataset: Dataset, folder: Path) -> int:
+    """Write the evidence of the rows of an earlier release, on which lines are drawn too.
+
+    Rows that all came at once could else draw the lines that they are judged by.
+    """
+    shards = dataset.shards[: dataset.earlier]
+    for number, batch in enumerate(dataset.batches_of(shards)):
+        _score(recipe, scorer, batch, earlier_file(folder, number))
+    return len(shards)
 
 
 def _score_trusted(

@@ -16,6 +16,8 @@ MODULES = sorted(p for top in ("sanitizers", "pipelines") for p in (ROOT / top).
 ORCHESTRATED = {"pipelines/flows.py", "pipelines/arrivals.py"}
 #: Reading these would run code that somebody else wrote.
 RUNS_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+#: Who hands objects to processes of the same run, in memory; nothing of that is stored.
+HANDS_OUT_WORK = {"pipelines/runners/processes.py": {"joblib"}}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -34,7 +36,8 @@ def test_prefect_is_known_to_the_flows_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_is_stored_or_loaded_as_code(path: Path) -> None:
-    assert not RUNS_CODE & set(imported(path))
+    granted = HANDS_OUT_WORK.get(str(path.relative_to(ROOT)), set())
+    assert not (RUNS_CODE - granted) & set(imported(path))
 
 
 def test_a_new_sanitizer_is_under_the_import_contracts() -> None:

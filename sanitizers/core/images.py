@@ -142,7 +142,7 @@ def common_shape(forms: Sequence[ImageShape], side: int = VIEW_SIDE) -> ImageSha
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function that lets go of the interpreter, in threads; the order stays."""
-    threads = min(MAX_THREADS, cores())
+    threads = min(MAX_THREADS, thread_count())
     if threads == 1 or len(items) <= _CHUNK // 4:
         return [function(item) for item in items]
     step = max(1, min(_CHUNK, len(items) // (2 * threads)))
@@ -157,6 +157,12 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_count() -> int:
+    """How many threads of this process may compute at once: ``OMP_NUM_THREADS``, else `cores`."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(said), cores()) if said.isdigit() and int(said) else cores()
 
 
 def _flaw(data: ImageBytes) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sanitizers.core.images import ImageShape, cores
+from sanitizers.core.images import ImageShape, thread_count
 from sanitizers.encoders.devices import load_torch, one_thread
 from sanitizers.encoders.embedder import Images, Vectors, in_blocks
 
@@ -69,7 +69,7 @@ class TorchEmbedder:
             return np.asarray(vectors, dtype=np.float32)
 
         # Two cores on two blocks wait less for one another than two cores on one.
-        threads = 1 if cuda else cores()
+        threads = 1 if cuda else thread_count()
         with one_thread(torch):
             found = in_blocks(work, images, _BLOCK[self.device], self.width, threads)
         if self.unit:

@@ -1,0 +1,145 @@
+"""A Ray cluster: the one that runs here, one that is started for the run, or one elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pipelines.manifest import tool
+from pipelines.runners.runner import Work, do, groups, lost, stranded
+from sanitizers.core.errors import PlanError, SanitizeError
+
+T = TypeVar("T")
+
+#: Told to Ray unless the user has said otherwise: nothing is sent anywhere.
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@dataclass
+class Cluster:
+    """Works on a Ray cluster; connects to it, or starts it, with the first work.
+
+    A worker takes one core; one whose work computes on CUDA takes a GPU besides.
+
+    Parameters
+    ----------
+    address : str, optional
+        ``ray://HOST:PORT``. By default the cluster that runs on this machine, else one that
+        is started here and ends with the run.
+    workers : int, optional
+        Start a cluster of so many here, whatever runs already.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    _home: ThreadPoolExecutor | None = field(default=None, repr=False)
+    _closed: bool = field(default=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def map(self, work: Work[T], count: int, *, device: str = "cpu") -> Iterator[T]:
+        ray = self._connected()
+        parts = groups(count, self.workers or int(ray.cluster_resources().get("CPU", 1)))
+        gpus = 1 if device == "cuda" else 0
+        task = ray.remote(_do_alike).options(num_cpus=1, num_gpus=gpus, max_retries=1)
+        try:
+            handed = ray.put(work)
+        except TypeError as error:
+            raise stranded(error) from error
+        version = tool().version
+        running = [task.remote(version, handed, part) for part in parts]
+        try:
+            while running:
+                (first, *_), running = ray.wait(running)
+                yield from _fetched(ray, first)
+        finally:
+            for left in running:
+                with suppress(Exception):  # the cluster may be gone, and a first error is told
+                    ray.cancel(left)
+
+    def close(self) -> None:
+        with self._lock:
+            home, self._home, self._closed = self._home, None, True
+        if home is not None:
+            home.submit(_leave).result()
+            home.shutdown()
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise SanitizeError("the run has ended, and its workers with it")
+            if self._home is None:
+                # The processes of a cluster end with the thread that starts them, and hear
+                # Ctrl-C where it does; and Ray takes signals over in a main thread.
+                blocked = (signal.SIG_BLOCK, {signal.SIGINT})
+                home = ThreadPoolExecutor(1, "ray", signal.pthread_sigmask, blocked)
+                try:
+                    home.submit(_start, self.address, self.workers).result()
+                except BaseException:
+                    home.shutdown()
+                    raise
+                self._home = home
+        import ray
+
+        return ray
+
+
+def _start(address: str | None, workers: int | None) -> None:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    here: dict[str, Any] = {} if address else {"include_dashboard": False}
+    if workers:
+        here |= {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(
+            address or ("local" if workers else None),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **here,
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise PlanError(
+            f"no Ray cluster answers at {address}: {text}"
+            if address
+            else f"no Ray cluster starts here: {text}",
+            do="start it, or run with --runner local",
+        ) from error
+
+
+def _leave() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def _fetched(ray: Any, reference: Any) -> list[Any]:
+    """What a worker has returned, or the error that it raised, as it was raised."""
+    again = "see what the cluster says of its memory; the same command goes on where this stopped"
+    try:
+        return list(ray.get(reference))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise stranded(error) from error
+    except ray.exceptions.RayError as error:
+        raise lost(f"{type(error).__name__}: {error}", again) from error
+
+
+def _do_alike(version: str, work: Work[T], numbers: range) -> list[T]:
+    """Do the work on a group of shards, where the same version of this product is installed."""
+    here = tool().version
+    if here != version:
+        raise PlanError(
+            f"a Ray worker has version {here} of {tool().name}, and the run version {version}",
+            do="install the same version on every machine",
+        )
+    return do(work, numbers)
