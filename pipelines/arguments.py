@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "sanitize a dataset: a plan, or a data file with no plan at all",
     "check": "say everything that is wrong with a plan before any data is read",
     "status": "say how datasets stand: releases, what is held, what waits, who is at work",
+    "serve": "run plans by the clock and when data arrive, until stopped; shown on a page",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
     "attack": "poison a copy of a data file in a known way, and keep the truth",
@@ -55,6 +56,15 @@ example:
 examples:
   sanitize status
   sanitize status mine --json
+""",
+    "serve": """\
+example:
+  sanitize serve plan.toml
+  sanitize serve plans/*.toml --port 4300
+
+A plan says when: [schedule] cron = "0 2 * * *", and [arrivals] to watch its source.
+With PREFECT_API_URL the runs appear on that Prefect server, else on one of its own, on this
+machine only, whose database lies in the store of the first plan.
 """,
     "verify": """\
 example:
@@ -174,6 +184,7 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     made["status"].add_argument("dataset", metavar="DATASET", nargs="?", help="default: all")
     _add_store(made["status"])
     made["status"].add_argument("--json", action="store_true", help="one JSON object")
+    _add_serve(made["serve"])
     made["verify"].add_argument("release", metavar="RELEASE", help="the folder of a release")
     made["explain"].add_argument("dataset", metavar="DATASET")
     made["explain"].add_argument("row_id", metavar="ROW_ID")
@@ -202,6 +213,13 @@ def _add_roles(parser: argparse.ArgumentParser) -> argparse._ActionsContainer:
     roles.add_argument("--features", metavar="A,B", help="columns that models learn from")
     roles.add_argument("--ignore", metavar="A,B", help="columns that no model may learn from")
     return roles
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plans", metavar="PLAN.toml", nargs="+")
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="of the page (4200, or another where that is taken)"
+    )
 
 
 def _add_attack(parser: argparse.ArgumentParser) -> None:

@@ -77,6 +77,8 @@ def _dispatch(said: Namespace) -> int:
     acts = {
         "run": commands.run,
         "check": commands.check,
+        "serve": commands.serve,
+        "status": commands.status,
         "verify": commands.verify,
         "explain": commands.explain,
         "attack": commands.attack,

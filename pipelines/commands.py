@@ -70,18 +70,14 @@ def run(said: Namespace) -> int:
 
 def check(said: Namespace) -> int:
     """Say what is wrong with a plan, before any data is read."""
-    from pipelines.known import given_triggers
-    from pipelines.readers.sources import find_sources
-    from pipelines.recipes import recipes
-    from pipelines.seen import check_encoder
+    from pipelines.inbox import listing
+    from pipelines.readers.remote import count_files
 
     plan = Plan.read(Path(said.plan))
-    made = recipes(plan)
-    check_encoder(plan)
-    files = len(find_sources(plan.dataset.source))
-    if plan.dataset.trusted:
-        find_sources(plan.dataset.trusted)
-    given_triggers(plan.dataset.triggers)
+    made = _check_plan(plan)
+    # Where data are awaited, none need be there yet.
+    source = plan.dataset.source
+    files = len(listing(source)) if plan.arrivals else count_files(source)
     answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
     return 0
 
@@ -97,6 +93,18 @@ def status(said: Namespace) -> int:
         answer(json.dumps(told))
     else:
         answer(text(found))
+    return 0
+
+
+def serve(said: Namespace) -> int:
+    """Run plans by the clock and when data arrive."""
+    from pipelines.serving import serve
+
+    # Runs start from the same paths, wherever they are started.
+    plans = [Plan.read(Path(path).absolute()) for path in said.plans]
+    for plan in plans:
+        _check_plan(plan)
+    serve(plans, port=said.port, verbose=said.verbose)
     return 0
 
 
@@ -196,6 +204,21 @@ def plan_of(said: Namespace) -> Plan:
         return Plan.read(Path(said.data), over)
     over["dataset"] = {"name": name_from(said.data), "source": said.data} | over["dataset"]
     return Plan.make(over)
+
+
+def _check_plan(plan: Plan) -> list[str]:
+    """Refuse what can be refused of a plan before its data is read; return its sanitizers."""
+    from pipelines.known import given_triggers
+    from pipelines.readers.remote import count_files
+    from pipelines.recipes import recipes
+    from pipelines.seen import check_encoder
+
+    made = recipes(plan)
+    check_encoder(plan)
+    if plan.dataset.trusted:
+        count_files(plan.dataset.trusted)
+    given_triggers(plan.dataset.triggers)
+    return list(made)
 
 
 def _alone(job: Job, before: tuple[Path, ...], console: StderrConsole, said: Namespace) -> Outcome:

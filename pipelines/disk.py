@@ -52,6 +52,29 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
         sync_folder(path.parent)
 
 
+def write_new(path: Path, value: object) -> bool:
+    """Write JSON where there is no file yet: whole or not at all, and by one of many only.
+
+    Returns
+    -------
+    bool
+        False where there is one; it stays as it is.
+    """
+    temporary = temporary_of(path)
+    with writing(path):
+        temporary.write_bytes(pretty(value))
+        try:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return True
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a small Parquet file whole or not at all."""
     temporary = temporary_of(path)
@@ -169,7 +192,7 @@ def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         until = time.monotonic() + wait
-        while not _try_lock(path, handle):
+        while not try_lock(path, handle):
             if time.monotonic() >= until:
                 raise StoreError(f"{busy}, for {wait:.0f} seconds already", do="try again later")
             time.sleep(0.1)
@@ -178,7 +201,8 @@ def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _try_lock(path: Path, handle: int) -> bool:
+def try_lock(path: Path, handle: int) -> bool:
+    """Lock an open file, or say that another process has; the lock ends with the handle."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,14 +13,17 @@ from pydantic import ValidationError
 
 from pipelines.plan_parts import (
     OFF,
+    ArrivalsPart,
     DatasetPart,
     EncodersPart,
+    NotifyPart,
     Part,
     PolicyPart,
     RisksPart,
     RolesPart,
     RulePart,
     SanitizersPart,
+    SchedulePart,
 )
 from pipelines.store import canonical, checked_name, name_from
 from sanitizers.core.errors import PlanError, did_you_mean
@@ -59,6 +62,7 @@ class Plan(Part):
     policy : PolicyPart
     sanitizers : SanitizersPart
     risks : RisksPart
+    notify : NotifyPart
     """
 
     dataset: DatasetPart
@@ -67,6 +71,7 @@ class Plan(Part):
     policy: PolicyPart = PolicyPart()
     sanitizers: SanitizersPart = SanitizersPart()
     risks: RisksPart = RisksPart()
+    notify: NotifyPart = NotifyPart()
 
     @classmethod
     def read(cls, path: Path, over: Mapping[str, Mapping[str, object]] | None = None) -> Self:
@@ -179,7 +184,7 @@ class Plan(Part):
         What the sources and the trusted rows hold enters a run's key by their
         digests instead.
         """
-        whole = self.model_dump(mode="json", exclude={"dataset"})
+        whole = self.model_dump(mode="json", exclude={"dataset", "notify"})
         whole["policy"].pop("fail_on")
         return whole
 
@@ -206,6 +211,14 @@ class Plan(Part):
             )
         self.encoder()
         self.risk_settings()
+        self._check_notify()
+
+    def _check_notify(self) -> None:
+        from pipelines.occasions import EVENTS
+
+        for when in self.notify.when:
+            if when not in EVENTS:
+                raise PlanError(f"[notify] when names {when!r}", do=did_you_mean(when, EVENTS))
 
 
 def beside(folder: Path, path: str) -> str:
@@ -258,5 +271,8 @@ def _known(table: list[str]) -> tuple[str, ...]:
         ("encoders",): EncodersPart,
         ("policy",): PolicyPart,
         ("risks",): RisksPart,
+        ("schedule",): SchedulePart,
+        ("arrivals",): ArrivalsPart,
+        ("notify",): NotifyPart,
     }
     return tuple(parts.get(tuple(table), RulePart).model_fields)

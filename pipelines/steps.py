@@ -57,9 +57,9 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
         if job.base is not None:
             _join(job, job.base, keys["data"], progress)
     else:
-        _ingest(job, dataset.source, keys["data"], progress)
-    if dataset.trusted:
-        _ingest(job, dataset.trusted, keys["trusted"], progress)
+        _ingest(job, job.source, keys["data"], progress)
+    if job.trusted:
+        _ingest(job, job.trusted, keys["trusted"], progress)
     return keys
 
 
@@ -82,7 +82,7 @@ def _ingest(
         progress=progress,
     )
     if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files], like) != key:
-        changed = source if isinstance(source, str) else job.plan.dataset.source
+        changed = source if isinstance(source, str) else job.source
         raise InputError(f"{changed} changed while it was read", do="run the command again")
 
 
@@ -118,7 +118,7 @@ def look_for_risks(work: Work, progress: Progress) -> Looked:
         return work.looked
     folder = work.job.store.evidence(work.job.name, work.risks_key)
     settings = work.job.plan.risk_settings()
-    return look(settings, work.dataset, work.reference, folder, progress=progress)
+    return look(settings, work.dataset.new, work.reference, folder, progress=progress)
 
 
 def decide_all(work: Work, progress: Progress) -> Decision:

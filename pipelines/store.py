@@ -7,11 +7,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.at_work import WAIT_SECONDS, Owner, at_work, owner_of
 from pipelines.disk import (
     canonical,
     locked,
@@ -138,9 +139,17 @@ class Store:
             )
         return name
 
+    def fetched(self, dataset: str, key: str) -> Path:
+        """Where the files lie that a URL names."""
+        return self.dataset(dataset) / "fetched" / checked_key(key)
+
     def inputs(self, dataset: str, key: str) -> Path:
         """Where the rows of an input lie."""
         return self.dataset(dataset) / "inputs" / checked_key(key)
+
+    def arrivals(self, dataset: str) -> Path:
+        """Where the ledger of what has arrived lies."""
+        return self.dataset(dataset) / "arrivals"
 
     def embeddings(self, dataset: str, key: str) -> Path:
         """Where the embeddings of an input lie."""
@@ -193,6 +202,50 @@ class Store:
         make_folder(folder)
         with locked(folder / ".lock", wait, f"another run is publishing {dataset!r}"):
             yield
+
+    @contextmanager
+    def at_work(
+        self,
+        dataset: str,
+        *,
+        tell: Callable[[str], None],
+        wait: float = WAIT_SECONDS,
+        command: str = "sanitize run",
+    ) -> Iterator[bool]:
+        """Be the one run at work on a dataset, from its ingest to its publish.
+
+        Readers need not ask for it. A process must not take it twice for one dataset.
+
+        Parameters
+        ----------
+        dataset : str
+        tell : callable
+            Told at once, in a line, who is waited for.
+        wait : float
+            Seconds to wait for another run to end; 0 does not wait.
+        command : str
+            What others are told to be at work.
+
+        Yields
+        ------
+        bool
+            Whether another run was waited for.
+
+        Raises
+        ------
+        StoreError
+            If another run is at work for longer than that.
+        """
+        make_folder(self.dataset(dataset))
+        with at_work(self._at_work(dataset), repr(dataset), wait, tell, command) as waited:
+            yield waited
+
+    def worker(self, dataset: str) -> Owner | None:
+        """Who is at work on a dataset now; None where nobody is."""
+        return owner_of(self._at_work(dataset))
+
+    def _at_work(self, dataset: str) -> Path:
+        return self.dataset(dataset) / ".at-work"
 
     def sweep(self, dataset: str) -> None:
         """Remove what runs that died left behind: temporary files and folders, stagings.

@@ -1,0 +1,217 @@
+"""How the datasets of a store stand: releases, what is held, what waits, who is at work."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.at_work import Owner
+from pipelines.decide import Decision
+from pipelines.manifest import REPORT, RUN, Counts, Manifest, Run
+from pipelines.metrics import METRICS, Metrics
+from pipelines.store import Store
+from pipelines.terminal import plain
+from sanitizers.core.errors import SanitizeError
+
+#: Releases of a dataset that are shown, the last ones.
+RELEASES = 3
+#: Runs of a dataset that are looked at, the last ones.
+RUNS = 20
+#: Why a run published nothing that was not held.
+STOPPED = "stopped before it was published; the same command goes on"
+#: Columns of a table that goes to no terminal.
+WIDTH = 200
+
+
+@dataclass(frozen=True)
+class ReleaseState:
+    """One release.
+
+    Parameters
+    ----------
+    version : str
+    created : str
+        UTC, ISO 8601; empty where the manifest cannot be read.
+    counts : Counts or None
+    damaged : str
+        Why the manifest cannot be read; empty where it can.
+    """
+
+    version: str
+    created: str
+    counts: Counts | None
+    damaged: str = ""
+
+
+@dataclass(frozen=True)
+class HeldRun:
+    """A run after the last release that published nothing.
+
+    Parameters
+    ----------
+    run : str
+    created : str
+        UTC, ISO 8601.
+    why : str
+    report : str or None
+    """
+
+    run: str
+    created: str
+    why: str
+    report: str | None
+
+
+@dataclass(frozen=True)
+class DatasetState:
+    """How one dataset stands.
+
+    Parameters
+    ----------
+    dataset : str
+    releases : tuple of ReleaseState
+        The last ones, the last first.
+    held : tuple of HeldRun
+        The last first.
+    review : int
+        Rows of the last release that wait for a person.
+    at_work : Owner or None
+        The run that is at work now.
+    """
+
+    dataset: str
+    releases: tuple[ReleaseState, ...]
+    held: tuple[HeldRun, ...]
+    review: int
+    at_work: Owner | None
+
+    @classmethod
+    def of(cls, store: Store, dataset: str) -> DatasetState:
+        """Look at a dataset, without waiting for anybody."""
+        known = [_release(folder) for folder in store.releases(dataset)[-RUNS:]]
+        releases = tuple(state for state, _ in reversed(known))
+        runs = {run for _, run in known}
+        worker = store.worker(dataset)
+        held = _held(store, dataset, runs, releases)
+        if worker is not None:
+            # What is not published yet may be what it works at.
+            held = (one for one in held if one.why != STOPPED)
+        last = releases[0].counts if releases else None
+        review = last.review if last else 0
+        return cls(dataset, releases[:RELEASES], tuple(held), review, worker)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, as JSON can hold it."""
+        value = asdict(self)
+        if self.at_work is not None:
+            value["at_work"] = {
+                name: value["at_work"][name] for name in ("host", "pid", "since", "command")
+            }
+        return value
+
+
+def states(store: Store, dataset: str | None = None) -> tuple[DatasetState, ...]:
+    """Look at one dataset, or at all of a store.
+
+    Raises
+    ------
+    PlanError
+        If there is no such dataset.
+    """
+    names = store.datasets() if dataset is None else (store.known(dataset),)
+    return tuple(DatasetState.of(store, name) for name in names)
+
+
+def text(found: Sequence[DatasetState]) -> str:
+    """Write for people how datasets stand, a table and lines below it."""
+    if not found:
+        return "no dataset yet"
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    console = Console(file=io.StringIO(), width=wide, highlight=False, markup=False, emoji=False)
+    console.print(_table(found))
+    for line in _lines(found):
+        console.print(plain(line), soft_wrap=True)
+    written = console.file
+    return written.getvalue().rstrip("\n") if isinstance(written, io.StringIO) else ""
+
+
+def _release(folder: Path) -> tuple[ReleaseState, str]:
+    try:
+        manifest = Manifest.load(folder)
+    except SanitizeError as error:
+        return ReleaseState(folder.name, "", None, str(error)), ""
+    return ReleaseState(folder.name, manifest.created, manifest.counts), manifest.run
+
+
+def _held(
+    store: Store, dataset: str, published: Iterable[str], releases: Sequence[ReleaseState]
+) -> Iterator[HeldRun]:
+    last = next((release.created for release in releases if release.created), "")
+    found = []
+    for folder in sorted(store.runs(dataset), key=_written)[-RUNS:]:
+        try:
+            run = Run.load(folder)
+        except SanitizeError:
+            continue
+        # A later release has taken the place of an earlier run.
+        if run.key not in published and run.created >= last:
+            report = folder / REPORT
+            there = str(report) if report.is_file() else None
+            found.append(HeldRun(run.key, run.created, _why(folder), there))
+    yield from sorted(found, key=lambda held: held.created, reverse=True)
+
+
+def _written(run: Path) -> float:
+    return (run / RUN).stat().st_mtime
+
+
+def _why(run: Path) -> str:
+    try:
+        if (run / METRICS).is_file():
+            return Metrics.load(run).held_because or STOPPED
+        return Decision.load(run).held_because or STOPPED
+    except SanitizeError as error:
+        return str(error)
+
+
+def _table(found: Sequence[DatasetState]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("dataset", no_wrap=True)
+    table.add_column("release")
+    table.add_column("when (UTC)")
+    for name in ("rows", "clean", "review", "quarantine"):
+        table.add_column(name, justify="right")
+    for state in found:
+        shown = Text(state.dataset, style="bold")
+        for release in state.releases or (ReleaseState("none yet", "", None),):
+            counts = release.counts
+            cells = [counts.rows, counts.keep, counts.review, counts.quarantine] if counts else []
+            when = release.created[:16].replace("T", " ")
+            table.add_row(shown, release.version, when, *(f"{cell:,}" for cell in cells))
+            shown = Text("")
+    return table
+
+
+def _lines(found: Sequence[DatasetState]) -> Iterator[str]:
+    for state in found:
+        if state.at_work is not None:
+            yield f"{state.dataset}: at work {state.at_work}"
+        for release in state.releases:
+            if release.damaged:
+                yield f"{state.dataset}: release {release.version} is damaged: {release.damaged}"
+        for held in state.held:
+            where = f"; report: {held.report}" if held.report else ""
+            when = held.created[:16].replace("T", " ")
+            yield f"{state.dataset}: nothing was published {when}: {held.why}{where}"
+        if state.review:
+            yield f"{state.dataset}: {state.review:,} rows wait for review"
