@@ -294,13 +294,17 @@ def main() -> None:
                 again = measure(case, seed, given.rows, images, labels)
                 results = [r for r in results if (r.cell, r.seed) != (again.cell, seed)] + [again]
                 say(str(again))
-    # In the order of the cells, whatever was measured first.
+                # Hours of work are written down as they come.
+                _write(given, results)
+
+
+def _write(given: argparse.Namespace, results: Sequence[Measured]) -> None:
     names = [case.name for case in CASES]
-    results.sort(key=lambda r: (names.index(r.cell), r.seed))
+    results = sorted(results, key=lambda r: (names.index(r.cell), r.seed))
     command = f"python -m benchmarks.backdoors --rows {given.rows} --seeds {given.seeds}"
+    command += f" --first-seed {given.first_seed}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     notes = [*NOTES, f"Peak memory of the whole benchmark: {peak:,.0f} MiB."]
-    command += f" --first-seed {given.first_seed}"
     publish(given.name, command, grids(results), notes, [asdict(r) for r in results])
 
 
