@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.disk import make_folder, remove, temporary_of, write_json, writing
-from pipelines.identity import counted_on
+from pipelines.identity import ID_LENGTH, counted_on
 from pipelines.ingested import MARKER, Ingested, ShardFile
 from pipelines.manifest import FileEntry, Manifest
 from pipelines.progress import SILENT, Progress
@@ -31,11 +31,14 @@ from pipelines.store import Store, key_of
 from sanitizers.core.data import ROW_ID, ROW_KEY, Roles, row_keys
 from sanitizers.core.errors import InputError, IntegrityError, PlanError
 from sanitizers.core.verdicts import KEEP
+from sanitizers.risks import NOTE, WARNING, Finding
 
 #: Earlier clean rows that new ones are scanned beside: so many times theirs, within limits.
 TIMES, LEAST, MOST = 4, 20_000, 100_000
 #: Files that these rows come from, at most, so that a long history costs no more.
 MOST_FILES = 32
+#: Shares of new rows that the release has already: that are told, and that are a warning.
+TOLD, MOSTLY = 0.01, 0.5
 #: Bytes of them, at most: rows may hold images.
 MOST_BYTES = 512 * 2**20
 
@@ -263,7 +266,7 @@ def join(
     make_folder(new)
     try:
         with progress.stage(f"join: {base.version}", plain.rows, len(plain.shards)) as stage:
-            shards = _number(plain, base, new, salt)
+            shards, again = _number(plain, base, new, salt)
             earlier = _sample(base, plain.rows, new, salt)
             stage.advance(plain.rows)
         if (unreadable := plain.unreadable_file()) is not None:
@@ -271,7 +274,7 @@ def join(
         digest = key_of("joined", base.manifest.source.digest, plain.digest)
         joined = {k: v for k, v in asdict(plain).items() if k != "folder"}
         joined |= {"shards": [asdict(s) for s in shards], "digest": digest}
-        joined |= {"onto": base.version, "earlier": [asdict(s) for s in earlier]}
+        joined |= {"onto": base.version, "earlier": [asdict(s) for s in earlier], "again": again}
         write_json(new / MARKER, joined)
         with writing(folder):
             remove(folder)
@@ -281,14 +284,38 @@ def join(
     return Ingested.load(folder)
 
 
-def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> list[ShardFile]:
-    """Write the shards with ids that are new; those that need no change are shared."""
+def repeats(data: Ingested) -> tuple[Finding, ...]:
+    """What is to be told of new rows that the release which they join has already.
+
+    Rows repeat by nature, also in clean tables (`sanitizers.risks.duplicates`); so it is a
+    note, and a warning where most of the new rows are old ones.
+    """
+    share = data.again / max(data.rows, 1)
+    if share < TOLD:
+        return ()
+    severity, line = (WARNING, MOSTLY) if share >= MOSTLY else (NOTE, TOLD)
+    message = (
+        f"{data.again:,} of the {data.rows:,} new rows ({share:.1%}) are in release {data.onto} "
+        "already, value for value"
+    )
+    return (Finding("duplicates", severity, "new rows", share, line, message),)
+
+
+def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> tuple[list[ShardFile], int]:
+    """Write the shards with ids that are new; those that need no change are shared.
+
+    Returns
+    -------
+    list of ShardFile
+    int
+        How many rows the release has too.
+    """
     old = [base.folder / file.path for file in base.rows_files]
     own = plain.shard_files()
     spill = new / "spill"
     make_folder(spill)
     seen = seen_before(old, [s.path for s in own], spill, by_content=plain.id_column is None)
-    written = []
+    written, again = [], 0
     for shard, known, before in zip(own, plain.shards, seen, strict=True):
         path = new / known.name
         if not before:
@@ -296,7 +323,9 @@ def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> list[ShardFi
                 os.link(shard.path, path)
             written.append(known)
         elif plain.id_column is None:
-            written.append(_written(path, _renamed(shard.read(), before, salt)))
+            table = shard.read()
+            again += sum(i[:ID_LENGTH] in before for i in table.column(ROW_ID).to_pylist())
+            written.append(_written(path, _renamed(table, before, salt)))
         else:
             raise InputError(
                 f"the id column {plain.id_column!r} names {len(before):,} rows that release "
@@ -305,7 +334,7 @@ def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> list[ShardFi
                 do="leave out rows that are there already, or scan everything anew with --full",
             )
     remove(spill)
-    return written
+    return written, again
 
 
 def _renamed(table: pa.Table, before: Mapping[str, int], salt: bytes) -> pa.Table:

@@ -76,6 +76,8 @@ class Ingested:
         The release that the rows join; None where they stand for themselves.
     earlier : tuple of ShardFile
         Clean rows of that release, a sample, for fits to look at.
+    again : int
+        Rows that the release has too, value for value; unknown where a column names the rows.
     """
 
     folder: Path
@@ -89,6 +91,7 @@ class Ingested:
     salt_digest: str
     onto: str | None = None
     earlier: tuple[ShardFile, ...] = ()
+    again: int = 0
 
     @property
     def digests(self) -> list[str]:
@@ -149,5 +152,6 @@ def _from_json(known: dict[str, Any]) -> dict[str, Any]:
         "columns": tuple(ColumnProfile(**c) for c in known["columns"]),
         "onto": known.get("onto"),
         "earlier": tuple(ShardFile(**s) for s in known.get("earlier", ())),
+        "again": known.get("again", 0),
         **{name: known[name] for name in plain},
     }

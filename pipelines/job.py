@@ -19,7 +19,8 @@ from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.embedded import with_embeddings
 from pipelines.examine import evidence_key
-from pipelines.growing import Base, NewFile, files_of, new_files
+from pipelines.fetch import fetch
+from pipelines.growing import Base, NewFile, files_of, new_files, repeats
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers
 from pipelines.manifest import REPORT, tool
@@ -29,6 +30,7 @@ from pipelines.plan_parts import OFF
 from pipelines.planted import planted
 from pipelines.publish import find_release
 from pipelines.readers.named import NamedImages
+from pipelines.readers.remote import is_url
 from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.reading import Like
 from pipelines.recipes import Chosen, choose
@@ -83,13 +85,29 @@ class Job:
         return self.plan.dataset.name
 
     @cached_property
+    def source(self) -> str:
+        """The data, as they lie here; what has changed behind a URL is fetched first."""
+        return self._here(self.plan.dataset.source)
+
+    @cached_property
+    def trusted(self) -> str | None:
+        """The same of the rows that a person vouches for; None where there is no such file."""
+        given = self.plan.dataset.trusted
+        return self._here(given) if given else None
+
+    def _here(self, source: str) -> str:
+        if not is_url(source):
+            return source
+        return fetch(source, self.store.fetched(self.name, key_of("fetched", source)))
+
+    @cached_property
     def base(self) -> Base | None:
         """The release that new rows join; None where the source is taken as a whole."""
         if not self.plan.dataset.grow:
             return None
         base = Base.of(self.store, self.name)
         if base is not None and self.take.full:
-            base.check_whole(files_of(self.plan.dataset.source))
+            base.check_whole(files_of(self.source))
             return None
         if base is not None:
             base.check_roles(self.plan.roles.model_dump(exclude_defaults=True))
@@ -100,7 +118,7 @@ class Job:
         """The files whose rows are taken, where the dataset grows; none where it does not."""
         if not self.plan.dataset.grow:
             return ()
-        return new_files(files_of(self.plan.dataset.source, self.take.only), self.base)
+        return new_files(files_of(self.source, self.take.only), self.base)
 
     def input_keys(self) -> dict[str, str]:
         """For the data, and the trusted rows, the key that names what its files hold.
@@ -113,8 +131,8 @@ class Job:
         keys = {"data": self.data_key}
         if self.base is not None:
             keys["data"] = key_of("joined", keys["data"], self.base.manifest.run)
-        if self.plan.dataset.trusted:
-            files = _files(self.plan.dataset.trusted, self.plan.roles.image)
+        if self.trusted:
+            files = _files(self.trusted, self.plan.roles.image)
             keys["trusted"] = self.input_key(files)
         return keys
 
@@ -122,7 +140,7 @@ class Job:
     def data_key(self) -> str:
         """Names the rows of the data by themselves, without the release that they join."""
         if not self.plan.dataset.grow:
-            return self.input_key(_files(self.plan.dataset.source, self.plan.roles.image))
+            return self.input_key(_files(self.source, self.plan.roles.image))
         files = [(file.name, file.sha256, file.bytes) for file in self.new]
         return self.input_key(files, self.like)
 
@@ -319,6 +337,7 @@ class Work:
     def findings(self) -> tuple[Finding, ...]:
         """All that was found of columns, batches, groups, times and sources, the gravest first."""
         told = [*self.looked.findings, *self.alarms.findings, *self.planted]
+        told += repeats(self.data) if "duplicates" in self.job.plan.risk_settings().use else ()
         return in_order(told, RISKS)
 
     @property

@@ -119,6 +119,8 @@ class ReportData:
     tool_version: str
     release: str
     previous: Previous | None
+    onto: str | None
+    earlier: int
 
 
 def gather(facts: RunFacts) -> ReportData:
@@ -166,6 +168,8 @@ def gather(facts: RunFacts) -> ReportData:
         tool_version=facts.tool_version,
         release=quote(facts.release) if facts.release else "",
         previous=facts.previous,
+        onto=source.onto,
+        earlier=sum(shard.rows for shard in source.earlier),
     )
 
 

@@ -65,7 +65,8 @@ def _headline(outcome: Outcome, seconds: float) -> Text:
     if outcome.already:
         text = f"{outcome.dataset}: release {outcome.version} was there already, {rate}"
         return Text(text, style="bold")
-    return Text(f"{outcome.dataset}: published {outcome.version}, {rate}", style="bold green")
+    joined = f", joined to {outcome.onto}" if outcome.onto else ""
+    return Text(f"{outcome.dataset}: published {outcome.version}, {rate}{joined}", "bold green")
 
 
 def _verdicts(outcome: Outcome) -> Table:

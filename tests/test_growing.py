@@ -186,6 +186,10 @@ def test_copies_of_earlier_rows_are_numbered_on(landing: Path) -> None:
     # 5 rows were there twice; then 6 rows came once more, 2 of them yet again.
     assert suffixes == sorted(["1"] * 6 + ["2"] * 5 + ["3"] * 2)
     assert verify(ran.release).ok
+    told = [f for f in manifest(ran).findings if f.subject == "new rows"]
+    assert [f.message for f in told] == [
+        "8 of the 108 new rows (7.4%) are in release 1.0.0 already, value for value"
+    ]
 
 
 def test_an_id_that_is_taken_is_refused(landing: Path) -> None:
@@ -303,6 +307,15 @@ def test_the_same_batch_gives_the_same_release(landing: Path, tmp_path: Path) ->
 
     assert digests(one) == digests(two)
     assert manifest(one).run == manifest(two).run
+
+
+def test_the_report_says_what_was_scanned(landing: Path) -> None:
+    first = run_stages(job(landing))
+    page = grown(landing, "b.csv", rows(1, 150)).page
+    clean = len(first.part("clean"))
+    told = f"joined release 1.0.0 of {ROWS} rows, and they alone were scanned, beside {clean}"
+    assert told in page
+    assert "Of 150 rows" in page
 
 
 def test_rows_of_every_batch_can_be_explained(landing: Path) -> None:

@@ -387,6 +387,11 @@ class Dataset:
             return self
         return replace(self, roles=replace(self.roles, image=None))
 
+    @cached_property
+    def new(self) -> Dataset:
+        """The rows that are judged, without the earlier ones."""
+        return replace(self, shards=self.judged, earlier=0) if self.earlier else self
+
     def batch(self, table: pa.Table) -> Batch:
         """See rows of this dataset through its roles and its encoder."""
         return Batch(table, self.roles, self.salt, self.encoder, self.image_shape)
