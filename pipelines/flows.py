@@ -256,6 +256,16 @@ def run(
         _progress.reset(token)
 
 
+@contextmanager
+def shown_by(progress: Progress) -> Iterator[None]:
+    """Let the flows that are called inside show their progress so."""
+    token = _progress.set(progress)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
+
+
 class _Server(SubprocessASGIServer):
     """The server that Prefect runs for a process, and that ends with it even by ``kill -9``."""
 

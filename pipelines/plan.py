@@ -63,6 +63,10 @@ class Plan(Part):
     sanitizers : SanitizersPart
     risks : RisksPart
     notify : NotifyPart
+    schedule : SchedulePart, optional
+        When it is run by the clock; never, by default.
+    arrivals : ArrivalsPart, optional
+        How its source is watched; not at all, by default.
     """
 
     dataset: DatasetPart
@@ -72,6 +76,8 @@ class Plan(Part):
     sanitizers: SanitizersPart = SanitizersPart()
     risks: RisksPart = RisksPart()
     notify: NotifyPart = NotifyPart()
+    schedule: SchedulePart | None = None
+    arrivals: ArrivalsPart | None = None
 
     @classmethod
     def read(cls, path: Path, over: Mapping[str, Mapping[str, object]] | None = None) -> Self:
@@ -184,7 +190,8 @@ class Plan(Part):
         What the sources and the trusted rows hold enters a run's key by their
         digests instead.
         """
-        whole = self.model_dump(mode="json", exclude={"dataset", "notify"})
+        apart = {"dataset", "notify", "schedule", "arrivals"}
+        whole = self.model_dump(mode="json", exclude=apart)
         whole["policy"].pop("fail_on")
         return whole
 
@@ -212,6 +219,9 @@ class Plan(Part):
         self.encoder()
         self.risk_settings()
         self._check_notify()
+        for part in (self.schedule, self.arrivals):
+            if part is not None:
+                part.check()
 
     def _check_notify(self) -> None:
         from pipelines.occasions import EVENTS

@@ -240,7 +240,7 @@ class SchedulePart(Part):
             next(CronSim(self.cron, datetime.now(UTC)))
         except (CronSimError, StopIteration) as error:
             raise PlanError(
-                f"[schedule] cron is {self.cron!r}: {error or 'it never comes'}",
+                f"[schedule] cron is {self.cron!r}: {str(error) or 'it never comes'}",
                 expected="minute, hour, day, month, day of the week, as '0 2 * * *'",
             ) from None
         try:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sanitizers.core.errors import StoreError
 
+#: Where a server of our own listens: on this machine only.
+HOST = "127.0.0.1"
 #: What the database of Prefect's own server may grow to in a run, generously.
 DATABASE_BYTES = 16 * 2**20
 
@@ -23,6 +25,14 @@ _DEFAULTS = {
     # The default serializer is pickle: whoever can write the results could run code.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+}
+
+#: Said besides by what serves.
+_SERVING = {
+    # By default a run waits up to 10 s until it is started.
+    "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    # A busy SQLite answers "try again" for a while.
+    "PREFECT_CLIENT_MAX_RETRIES": "15",
 }
 
 
@@ -56,6 +66,44 @@ def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) 
         # Nobody reads the logs of a server that ends with the run, and a Ctrl-C that
         # ends it first would fill the terminal with failed deliveries.
         environment.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+
+
+def prepare_to_serve(
+    store: Path,
+    port: int | None,
+    *,
+    verbose: bool,
+    environment: MutableMapping[str, str] = os.environ,
+) -> None:
+    """Set what Prefect needs to start runs, and to show them on a server.
+
+    Parameters
+    ----------
+    store : Path
+        The root of the store.
+    port : int or None
+        Of a server of our own on this machine; None where the user has named one.
+    verbose : bool
+        Show what Prefect logs on the terminal too, not only on the server.
+    environment : mapping
+
+    Raises
+    ------
+    StoreError
+        If the disk of the store is full.
+    """
+    if port is not None:
+        environment["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+        environment["PREFECT_SERVER_API_HOST"] = HOST
+        environment["PREFECT_SERVER_API_PORT"] = str(port)
+    for name, value in _SERVING.items():
+        environment.setdefault(name, value)
+    if not verbose:
+        environment.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    prepare(store, environment=environment)
+    # The default lies in the installed package, which need not be ours to write.
+    page = str(Path(environment["PREFECT_HOME"]) / "page")
+    environment.setdefault("PREFECT_UI_STATIC_DIRECTORY", page)
 
 
 def _require_space(folder: Path) -> None:
