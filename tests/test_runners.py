@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -82,7 +82,9 @@ def test_the_environment_names_a_runner_where_nothing_else_does(
     monkeypatch.delenv(RUNNER_VARIABLE, raising=False)
     assert find_runner() == LOCAL
     monkeypatch.setenv(RUNNER_VARIABLE, "processes:3")
-    assert find_runner() == Processes(3)
+    found = find_runner()
+    assert isinstance(found, Processes)
+    assert found.workers == 3
     assert find_runner("local") == LOCAL
     monkeypatch.setenv(RUNNER_VARIABLE, "proceses")
     with pytest.raises(PlanError, match=f"{RUNNER_VARIABLE}: no runner"):
@@ -132,15 +134,16 @@ def table(rows: int = 900) -> pa.Table:
     return pa.table({**columns, "where": source, "y": [f"class {c}" for c in shown]})
 
 
-def released(folder: Path, runner: Runner, patch: pytest.MonkeyPatch) -> dict[str, bytes]:
+def released(folder: Path, runner: Runner) -> dict[str, bytes]:
     """Every file of a run that says something of rows: evidence, verdicts, and the release."""
     folder.mkdir()
     pq.write_table(table(), folder / "rows.parquet")
-    patch.setattr(steps, "ingest", partial(ingest, shard_rows=150))
     plan = {"dataset": {"name": "rows", "source": str(folder / "rows.parquet")}}
     roles = {"roles": {"label": "y", "source": "where"}}
     job = Job(Plan.make(plan | roles), Store.open(folder / "store", SALT))
-    work = job.ingested(steps.ingest_inputs(job, SILENT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "ingest", partial(ingest, shard_rows=150))
+        work = job.ingested(steps.ingest_inputs(job, SILENT))
     assert len(work.data.shards) == 6
     for name in work.chosen.run:
         steps.examine_with(work, name, SILENT, runner)
@@ -151,13 +154,18 @@ def released(folder: Path, runner: Runner, patch: pytest.MonkeyPatch) -> dict[st
     return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a run whose shards were scored in this process."""
+    return released(tmp_path_factory.mktemp("here") / "run", LOCAL)
+
+
 @pytest.mark.parametrize("said", ["processes:2", RAY])
 def test_a_release_is_the_same_byte_for_byte_wherever_its_shards_are_scored(
-    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, here: dict[str, bytes], tmp_path: Path
 ) -> None:
-    here = released(tmp_path / "here", LOCAL, monkeypatch)
     with opened(said) as runner:
-        there = released(tmp_path / "there", runner, monkeypatch)
+        there = released(tmp_path / "run", runner)
     assert here.keys() == there.keys()
     assert {name for name in here if here[name] != there[name]} == set()
     parts = ("evidence", "runs", "clean", "quarantine")
@@ -186,7 +194,7 @@ class Mean(Toy):
     """Fails on a row of a given value; otherwise says it."""
 
     name: ClassVar[str] = "mean"
-    bad: float = np.inf
+    bad: float = 1e9
 
     def fit(self, data: Dataset) -> MeanScorer:
         return MeanScorer(self.column, bad=self.bad)
@@ -194,7 +202,7 @@ class Mean(Toy):
 
 @dataclass(frozen=True)
 class MeanScorer(ToyScorer):
-    bad: float = np.inf
+    bad: float = 1e9
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         scores = super().score(batch)
@@ -220,7 +228,7 @@ def test_a_sanitizer_that_fails_elsewhere_fails_the_run_as_it_would_here(
         assert not (tmp_path / name / MARKER).exists()
     assert said[0] == said[1]
     # The workers live on, and what was finished is kept.
-    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "there").iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "there").glob("evidence-*")}
     examine(Mean(), dataset, tmp_path / "there", runner=two)
     assert before
     for name, at in before.items():
@@ -248,27 +256,21 @@ def test_a_folder_that_is_not_at_hand_is_told(dataset: Dataset, tmp_path: Path) 
     assert not (tmp_path / "f" / MARKER).exists()
 
 
-@dataclass(frozen=True)
-class Dies:
-    """Kills the process that works on a shard, so many times."""
-
-    folder: Path
-    times: int
-
-    def __call__(self, number: int) -> int:
-        if number == 2 and len(list(self.folder.iterdir())) < self.times:
-            (self.folder / str(os.getpid())).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
-
 def test_a_lost_worker_is_made_up_for_once(tmp_path: Path) -> None:
+    def dying(times: int) -> Callable[[int], int]:
+        def work(number: int) -> int:
+            if number == 2 and len(list(tmp_path.iterdir())) < times:
+                (tmp_path / str(os.getpid())).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+
+        return work
+
     with opened("processes:2") as runner:
-        assert sorted(runner.map(Dies(tmp_path, 1), 5)) == [0, 1, 2, 3, 4]
+        assert sorted(runner.map(dying(1), 5)) == [0, 1, 2, 3, 4]
         with pytest.raises(SanitizeError, match="workers were lost 2 times") as caught:
-            list(runner.map(Dies(tmp_path, 9), 5))
+            list(runner.map(dying(9), 5))
         assert "\n" not in str(caught.value)
-        assert sorted(runner.map(Dies(tmp_path, 0), 3)) == [0, 1, 2]
 
 
 def test_work_that_cannot_travel_is_told(two: Runner) -> None:
