@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -39,12 +39,13 @@ from prefect.types.entrypoint import EntrypointType
 
 from pipelines.board import Board
 from pipelines.bound import SERVED_BY, end_with_server
-from pipelines.drain import inbox_of
 from pipelines.plan import Plan
-from pipelines.served import Served, tell
 from pipelines.store import Store
-from pipelines.watch import Watch
+from pipelines.terminal import tell
 from sanitizers.core.errors import StoreError
+
+if TYPE_CHECKING:
+    from pipelines.watch import Watch
 
 Json = dict[str, Any]
 
@@ -108,6 +109,9 @@ def sanitize_arrivals(
         How many batches were run, and, where the plan was run, what came of it.
     """
     end_with_server()
+    # A run is to start at once, and what it needs takes seconds to import.
+    from pipelines.served import Served
+
     given = Plan.read(Path(plan)) if isinstance(plan, str) else Plan.make(plan)
     served = Served(given, Store.open(store or given.store), _board, device, runner)
     if not wait and served.store.worker(served.name) is not None:
@@ -275,6 +279,9 @@ def _open(
     works: Runner, client: SyncPrefectClient, plan: Plan, store: Store, runner: str | None
 ) -> list[Watch]:
     """Tell the server of a plan; return what watches its source, where that is asked for."""
+    from pipelines.drain import inbox_of
+    from pipelines.watch import Watch
+
     deployment = cast("UUID", works.add_deployment(deployment_of(plan, store, runner)))
     office = PrefectOffice(client, plan.dataset.name, deployment)
     office.bury()

@@ -152,9 +152,9 @@ def _leave(status: int) -> None:
 
 
 def _stop_server() -> None:
-    flows = sys.modules.get("pipelines.flows")
-    if flows is not None:
-        flows.stop_server()
+    ephemeral = sys.modules.get("pipelines.ephemeral")
+    if ephemeral is not None:
+        ephemeral.stop_server()
 
 
 def _no_reader() -> int:

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import asdict
-from signal import SIG_BLOCK, SIGINT
-from subprocess import Popen
 from typing import Any, cast
 
 from prefect import flow, task
@@ -29,7 +25,6 @@ from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -38,7 +33,6 @@ from pipelines.interrupts import Terminated
 from pipelines.job import Job, Work
 from pipelines.occasions import EVENTS, letter
 from pipelines.outcome import Outcome
-from pipelines.outlived import call_off, end_with_us
 from pipelines.progress import SILENT, Progress
 from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
@@ -244,7 +238,11 @@ def run(
     _share(console, verbose)
     token = _progress.set(progress)
     try:
-        _start_server()
+        if not PREFECT_API_URL.value():
+            # Takes seconds to import, and what serves has a server already.
+            from pipelines.ephemeral import start_server
+
+            start_server()
         plan = job.plan.model_dump(mode="json")
         store, take = str(job.store.root), job.take.to_json()
         return Outcome.load(sanitize_dataset(plan, store, device, take, runner))
@@ -264,51 +262,6 @@ def shown_by(progress: Progress) -> Iterator[None]:
         yield
     finally:
         _progress.reset(token)
-
-
-class _Server(SubprocessASGIServer):
-    """The server that Prefect runs for a process, and that ends with it even by ``kill -9``."""
-
-    watch: Popen[bytes] | None = None
-
-    def _run_uvicorn_command(self) -> Popen[Any]:
-        # It is started again where another process has taken its port.
-        self._call_off()
-        process = super()._run_uvicorn_command()
-        self.watch = end_with_us(process.pid)
-        return process
-
-    def stop(self) -> None:
-        """Stop the server, then the watch that would do so."""
-        super().stop()
-        self._call_off()
-
-    def _call_off(self) -> None:
-        watch, self.watch = self.watch, None
-        if watch is not None:
-            call_off(watch)
-
-
-def _start_server() -> None:
-    """Start the server that Prefect runs for this process, where no other is set.
-
-    Prefect would start it by itself, and Ctrl-C in a terminal would reach it too: it
-    would die with a traceback before the run could tell it how it ended. A process
-    inherits the blocked signals of the thread that starts it.
-    """
-    if PREFECT_API_URL.value():
-        return
-    pool = ThreadPoolExecutor(1, "server", signal.pthread_sigmask, (SIG_BLOCK, {SIGINT}))
-    try:
-        pool.submit(copy_context().run, _Server().start).result()
-    finally:
-        pool.shutdown(wait=False)
-
-
-def stop_server() -> None:
-    """Stop the server that Prefect has started for this process, if it has."""
-    for server in list(SubprocessASGIServer._instances.values()):
-        server.stop()
 
 
 def _about_server(error: RuntimeError) -> Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from pipelines.plan import Plan
 from pipelines.progress import Progress
 from pipelines.store import Store
 from pipelines.take import ALL, Take
-from pipelines.terminal import plain
+from pipelines.terminal import tell
 
 Json = dict[str, Any]
 #: Shows the progress of what is run inside, under a name.
@@ -68,12 +67,6 @@ class Served:
         with flows.shown_by(self.shown(", ".join(take.only or ()) or self.name)):
             outcome = flows.sanitize_dataset(plan, store, self.device, take.to_json(), self.runner)
         return Outcome.load(outcome)
-
-
-def tell(dataset: str, line: str) -> None:
-    """Say one line about a dataset to people."""
-    sys.stderr.write(plain(f"{dataset}: {line}") + "\n")
-    sys.stderr.flush()
 
 
 def _line(outcome: Outcome, *, new: bool) -> str:

@@ -30,6 +30,12 @@ def answer(text: str) -> None:
     sys.stdout.flush()
 
 
+def tell(dataset: str, line: str) -> None:
+    """Say one line about a dataset on standard error."""
+    sys.stderr.write(plain(f"{dataset}: {line}") + "\n")
+    sys.stderr.flush()
+
+
 def silence(descriptor: int) -> None:
     """Point a file descriptor at nothing, so that a last flush cannot raise."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
