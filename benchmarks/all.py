@@ -26,6 +26,8 @@ NAMES = (
     "backdoor_contenders",
     "scale",
     "speed",
+    "kills",
+    "prefect_share",
 )
 
 

@@ -84,7 +84,8 @@ def check(said: Namespace) -> int:
 
 def status(said: Namespace) -> int:
     """Say how the datasets of a store stand."""
-    from pipelines.status import states, text
+    from pipelines.status import states
+    from pipelines.status_text import text
 
     store = Store.open(_store(said.store), create=False)
     found = states(store, said.dataset)

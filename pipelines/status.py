@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from pipelines.at_work import Owner
 from pipelines.decide import Decision
+from pipelines.ledger import ARRIVED, FAILED, Ledger
 from pipelines.manifest import REPORT, RUN, Counts, Manifest, Run
 from pipelines.metrics import METRICS, Metrics
 from pipelines.store import Store
-from pipelines.terminal import plain
 from sanitizers.core.errors import SanitizeError
 
 #: Releases of a dataset that are shown, the last ones.
@@ -29,8 +21,6 @@ RELEASES = 3
 RUNS = 20
 #: Why a run published nothing that was not held.
 STOPPED = "stopped before it was published; the same command goes on"
-#: Columns of a table that goes to no terminal.
-WIDTH = 200
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,50 @@ class HeldRun:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What has arrived at a dataset that is served, and was not published yet.
+
+    Parameters
+    ----------
+    arrived : int
+        Contents that no run has ended for yet.
+    failed : int
+        Those of a run that failed; they are tried again.
+    given_up : int
+        Those that failed so often that a person must look.
+    oldest : float or None
+        When the first of them came, in seconds since 1970.
+    why : str
+        Of the last failure.
+    damaged : str
+        Why the ledger cannot be read; empty where it can.
+    """
+
+    arrived: int
+    failed: int
+    given_up: int
+    oldest: float | None
+    why: str
+    damaged: str = ""
+
+    @classmethod
+    def of(cls, store: Store, dataset: str) -> Waiting:
+        """Look into the ledger of a dataset."""
+        try:
+            known = [one for one in Ledger(store.arrivals(dataset)) if not one.is_final]
+        except SanitizeError as error:
+            return cls(0, 0, 0, None, "", str(error))
+        failed = sorted((one for one in known if one.state == FAILED), key=lambda one: one.tried)
+        return cls(
+            sum(one.state == ARRIVED for one in known),
+            sum(not one.is_given_up for one in failed),
+            sum(one.is_given_up for one in failed),
+            min((one.arrived for one in known), default=None),
+            failed[-1].why if failed else "",
+        )
+
+
+@dataclass(frozen=True)
 class DatasetState:
     """How one dataset stands.
 
@@ -85,6 +119,7 @@ class DatasetState:
         The last first.
     review : int
         Rows of the last release that wait for a person.
+    arrivals : Waiting
     at_work : Owner or None
         The run that is at work now.
     """
@@ -93,6 +128,7 @@ class DatasetState:
     releases: tuple[ReleaseState, ...]
     held: tuple[HeldRun, ...]
     review: int
+    arrivals: Waiting
     at_work: Owner | None
 
     @classmethod
@@ -108,7 +144,8 @@ class DatasetState:
             held = (one for one in held if one.why != STOPPED)
         last = releases[0].counts if releases else None
         review = last.review if last else 0
-        return cls(dataset, releases[:RELEASES], tuple(held), review, worker)
+        waiting = Waiting.of(store, dataset)
+        return cls(dataset, releases[:RELEASES], tuple(held), review, waiting, worker)
 
     def to_json(self) -> dict[str, Any]:
         """The same, as JSON can hold it."""
@@ -130,19 +167,6 @@ def states(store: Store, dataset: str | None = None) -> tuple[DatasetState, ...]
     """
     names = store.datasets() if dataset is None else (store.known(dataset),)
     return tuple(DatasetState.of(store, name) for name in names)
-
-
-def text(found: Sequence[DatasetState]) -> str:
-    """Write for people how datasets stand, a table and lines below it."""
-    if not found:
-        return "no dataset yet"
-    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-    console = Console(file=io.StringIO(), width=wide, highlight=False, markup=False, emoji=False)
-    console.print(_table(found))
-    for line in _lines(found):
-        console.print(plain(line), soft_wrap=True)
-    written = console.file
-    return written.getvalue().rstrip("\n") if isinstance(written, io.StringIO) else ""
 
 
 def _release(folder: Path) -> tuple[ReleaseState, str]:
@@ -182,36 +206,3 @@ def _why(run: Path) -> str:
         return Decision.load(run).held_because or STOPPED
     except SanitizeError as error:
         return str(error)
-
-
-def _table(found: Sequence[DatasetState]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("dataset", no_wrap=True)
-    table.add_column("release")
-    table.add_column("when (UTC)")
-    for name in ("rows", "clean", "review", "quarantine"):
-        table.add_column(name, justify="right")
-    for state in found:
-        shown = Text(state.dataset, style="bold")
-        for release in state.releases or (ReleaseState("none yet", "", None),):
-            counts = release.counts
-            cells = [counts.rows, counts.keep, counts.review, counts.quarantine] if counts else []
-            when = release.created[:16].replace("T", " ")
-            table.add_row(shown, release.version, when, *(f"{cell:,}" for cell in cells))
-            shown = Text("")
-    return table
-
-
-def _lines(found: Sequence[DatasetState]) -> Iterator[str]:
-    for state in found:
-        if state.at_work is not None:
-            yield f"{state.dataset}: at work {state.at_work}"
-        for release in state.releases:
-            if release.damaged:
-                yield f"{state.dataset}: release {release.version} is damaged: {release.damaged}"
-        for held in state.held:
-            where = f"; report: {held.report}" if held.report else ""
-            when = held.created[:16].replace("T", " ")
-            yield f"{state.dataset}: nothing was published {when}: {held.why}{where}"
-        if state.review:
-            yield f"{state.dataset}: {state.review:,} rows wait for review"

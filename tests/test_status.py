@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from pipelines import steps
 from pipelines.cli import command
 from pipelines.job import Job, Work
+from pipelines.ledger import Arrival, Ledger
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
-from pipelines.status import STOPPED, DatasetState, states, text
+from pipelines.status import STOPPED, DatasetState, states
+from pipelines.status_text import text
 from pipelines.store import Store
 from sanitizers.core.errors import PlanError
 from tests.staged import run_stages
@@ -124,6 +127,29 @@ def test_what_is_damaged_is_shown_and_stops_nobody(store: Store) -> None:
     assert "\x1b" not in said
 
 
+def test_what_has_arrived_is_counted_by_what_became_of_it(store: Store) -> None:
+    ledger = Ledger(store.arrivals("a"))
+    states_: list[dict[str, Any]] = [
+        {},
+        {"state": "published", "version": "1.0.0"},
+        {"state": "held"},
+        {"state": "failed", "why": "no such column", "attempts": 1, "tried": 5.0},
+        {"state": "failed", "why": "\x1b[2J", "attempts": 9, "tried": 4.0},
+        {},
+    ]
+    for number, over in enumerate(states_):
+        ledger.add(Arrival(f"{number:064x}", f"{number}.csv", 1, float(number), **over))
+    waiting = only(store).arrivals
+    assert (waiting.arrived, waiting.failed, waiting.given_up) == (2, 1, 1)
+    assert (waiting.oldest, waiting.why) == (0.0, "no such column")
+    said = text(states(store))
+    assert "2 arrived, and not run yet" in said
+    assert "1 arrived and failed too often" in said
+    assert "\x1b" not in said
+    (store.arrivals("a") / f"{0:064x}.json").write_text("{}")
+    assert "not known" in text(states(store))
+
+
 def test_the_command_prints_a_table_or_one_object(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +164,7 @@ def test_the_command_prints_a_table_or_one_object(
     told = json.loads(capsys.readouterr().out)
     assert told["store"] == str(store.root)
     (one,) = told["datasets"]
-    assert list(one) == ["dataset", "releases", "held", "review", "at_work"]
+    assert list(one) == ["dataset", "releases", "held", "review", "arrivals", "at_work"]
     assert (one["dataset"], one["releases"], one["at_work"]) == ("b", [], None)
     with store.at_work("b", tell=print):
         assert command(["status", "b", "--json", *where]) == 0
