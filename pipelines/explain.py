@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.decide import Decision, verdicts_file
 from pipelines.examined import read_evidence
+from pipelines.growing import runs_until
 from pipelines.ingest import FILE, ROW, Ingested
 from pipelines.manifest import Manifest, Run
 from pipelines.pictures import described
@@ -126,7 +126,7 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
     """
     folder = _run(store, store.known(dataset), version)
     first = Run.load(folder)
-    for run in (first, *_before(store, dataset, first)):
+    for run in runs_until(store, first):
         if found := _in_run(store, run, row_id, _version(store, dataset, run.key)):
             return found
     near = _near(Ingested.load(store.inputs(dataset, first.input)), row_id)
@@ -136,20 +136,13 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
     )
 
 
-def _before(store: Store, dataset: str, run: Run) -> Iterator[Run]:
-    """The runs whose releases the rows of a run joined, the latest first."""
-    while onto := Ingested.load(store.inputs(dataset, run.input)).onto:
-        run = Run.load(store.run(dataset, Manifest.load(store.release(dataset, onto)).run))
-        yield run
-
-
 def _in_run(store: Store, run: Run, row_id: str, version: str | None) -> Explanation | None:
     """What a run knows of a row; None where the row is not of it."""
     ingested = Ingested.load(store.inputs(run.dataset, run.input))
     for number, shard in enumerate(ingested.shard_files()):
         at = pc.index(shard.read([ROW_ID]).column(ROW_ID), row_id).as_py()
         if at >= 0:
-            return _row(store, run, ingested, version, number, at)
+            return explain_at(store, run, ingested, version, (number, at))
     unreadable = ingested.unreadable_file()
     if unreadable is not None:
         table = ParquetShard(unreadable).read([ROW_ID, "file", "row", "raw", "reason"])
@@ -183,9 +176,23 @@ def _version(store: Store, dataset: str, run: str) -> str | None:
     return None
 
 
-def _row(
-    store: Store, run: Run, ingested: Ingested, version: str | None, number: int, at: int
+def explain_at(
+    store: Store, run: Run, ingested: Ingested, version: str | None, place: tuple[int, int]
 ) -> Explanation:
+    """Gather everything that is known of a row whose place is known.
+
+    Parameters
+    ----------
+    store : Store
+    run : Run
+    ingested : Ingested
+        Its input.
+    version : str or None
+        The release that the run made.
+    place : (int, int)
+        The shard of the input, and the row of it.
+    """
+    number, at = place
     shard = ingested.shard_files()[number]
     ids = shard.read([ROW_ID]).column(ROW_ID)
     row = shard.read().slice(at, 1)

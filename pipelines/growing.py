@@ -8,7 +8,7 @@ files, and one over the row ids, so that no id is given twice.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipelines.disk import make_folder, remove, temporary_of, write_json, writing
 from pipelines.identity import ID_LENGTH, counted_on
 from pipelines.ingested import MARKER, Ingested, ShardFile
-from pipelines.manifest import FileEntry, Manifest
+from pipelines.manifest import FileEntry, Manifest, Run
 from pipelines.progress import SILENT, Progress
 from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.row_ids import seen_before
@@ -282,6 +282,15 @@ def join(
     finally:
         remove(new)
     return Ingested.load(folder)
+
+
+def runs_until(store: Store, run: Run) -> Iterator[Run]:
+    """A run, and those before it whose rows its rows have joined, the latest first."""
+    yield run
+    while onto := Ingested.load(store.inputs(run.dataset, run.input)).onto:
+        release = store.release(run.dataset, onto)
+        run = Run.load(store.run(run.dataset, Manifest.load(release).run))
+        yield run
 
 
 def repeats(data: Ingested) -> tuple[Finding, ...]:

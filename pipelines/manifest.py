@@ -163,6 +163,29 @@ class Grown:
 
 
 @dataclass(frozen=True)
+class Ruled:
+    """The rulings of people that a release obeys.
+
+    Parameters
+    ----------
+    head : str
+        The digest of the last of them, which stands for all; the release has a copy of the log.
+    keep, quarantine : int
+        Rows that people have ruled to keep and to leave out.
+    moved : int
+        Rows that lie elsewhere for it than sanitizers, or earlier rulings, had put them.
+    unknown : int
+        Ruled rows that the release does not have.
+    """
+
+    head: str
+    keep: int
+    quarantine: int
+    moved: int
+    unknown: int
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """One file of a release, by its path in the release; `rows` is None where it holds none."""
 
@@ -253,12 +276,13 @@ class Manifest:
     files: tuple[FileEntry, ...]
     promise: Promise | None = None
     grown: Grown | None = None
+    ruled: Ruled | None = None
     format: str = field(default=FORMAT)
 
     def dump(self) -> bytes:
         """The one text of this manifest, with a digest of all that it says."""
         value = {"format": self.format} | asdict(self)
-        for name in ("promise", "grown"):
+        for name in ("promise", "grown", "ruled"):
             # Releases of before there was such a thing stay as they were written.
             if value[name] is None:
                 del value[name]

@@ -169,6 +169,10 @@ class Rulings:
                     found[row_id] = ruling
         return found
 
+    def copy(self) -> bytes:
+        """The bytes of all whole rulings, for a release to hold."""
+        return self.path.read_bytes()[: self._whole()] if self.path.is_file() else b""
+
     @property
     def head(self) -> str:
         """The digest of the last ruling, which stands for the whole log."""

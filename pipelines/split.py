@@ -34,6 +34,8 @@ SPLITS: Mapping[str, str] = MappingProxyType(
 #: Columns of a shard that no release has.
 INTERNAL = frozenset({ROW_KEY, FILE, ROW, IMAGE})
 UNREADABLE = "quarantine/unreadable.parquet"
+#: The copy of the log of rulings.
+RULINGS = "rulings.jsonl"
 #: How files of rows begin.
 PART = "part"
 
@@ -81,7 +83,7 @@ def split_shard(
         mask = pc.equal(judged.column("verdict").cast(pa.string()), verdict)
         rows_of = shown.filter(mask)
         if verdict != KEEP:
-            rows_of = _with_reasons(rows_of, judged.filter(mask))
+            rows_of = with_reasons(rows_of, judged.filter(mask))
         if rows_of.num_rows or part == 0:
             name = f"{folder}/{shard_name(part, PART)}"
             files.append(write_part(rows_of, staging, name))
@@ -193,6 +195,11 @@ def copy_file(source: Path, staging: Path, name: str) -> FileEntry:
     """Copy a file that holds no rows into a release."""
     with writing(source):
         data = source.read_bytes()
+    return copy_bytes(data, staging, name)
+
+
+def copy_bytes(data: bytes, staging: Path, name: str) -> FileEntry:
+    """Write a file that holds no rows into a release."""
     with _hashed(staging / name) as sink:
         sink.write(data)
     return FileEntry(name, sink.size, sink.digest, None)
@@ -268,7 +275,7 @@ def _unreadable(table: pa.Table) -> pa.Table:
     return table.append_column("reasons", pa.array(reasons, kind))
 
 
-def _with_reasons(rows: pa.Table, judged: pa.Table) -> pa.Table:
+def with_reasons(rows: pa.Table, judged: pa.Table) -> pa.Table:
     """Append the verdict and its reasons; where the data has such a column, `verdict_`."""
     for name in ("verdict", "reasons"):
         free = name

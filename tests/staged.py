@@ -22,13 +22,18 @@ class Ran:
 
     def part(self, folder: str) -> pa.Table:
         """The rows of ``clean``, ``review`` or ``quarantine``."""
-        parts = sorted((self.release / folder).glob("part-*"))
-        return pa.concat_tables(pq.read_table(p) for p in parts)
+        return part_of(self.release, folder)
 
     @property
     def page(self) -> str:
         """The text of the report."""
         return (self.release / "report.html").read_text()
+
+
+def part_of(release: Path, folder: str) -> pa.Table:
+    """The rows of ``clean``, ``review`` or ``quarantine`` of a release."""
+    parts = sorted((release / folder).glob("part-*"))
+    return pa.concat_tables(pq.read_table(p) for p in parts)
 
 
 def judge_stages(job: Job) -> Work:
