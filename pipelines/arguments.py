@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "say everything that is wrong with a plan before any data is read",
     "status": "say how datasets stand: releases, what is held, what waits, who is at work",
     "serve": "run plans by the clock and when data arrive, until stopped; shown on a page",
+    "rule": "decide about rows: keep, quarantine, or none to take a decision back",
+    "publish": "publish the last release again, with the rulings that have come since",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
     "attack": "poison a copy of a data file in a known way, and keep the truth",
@@ -65,6 +67,17 @@ example:
 A plan says when: [schedule] cron = "0 2 * * *", and [arrivals] to watch its source.
 With PREFECT_API_URL the runs appear on that Prefect server, else on one of its own, on this
 machine only, whose database lies in the store of the first plan.
+""",
+    "rule": """\
+examples:
+  sanitize rule mine 4f0c2b6a9d1e8c7705a3b1f2d4c6e8f0 keep --why "a real outlier, checked by phone"
+  sanitize rule mine ROW_ID ROW_ID quarantine --why "the sensor was broken that day"
+  sanitize rule mine ROW_ID none --why "I was wrong"
+""",
+    "publish": """\
+examples:
+  sanitize publish mine
+  sanitize publish plan.toml --json
 """,
     "verify": """\
 example:
@@ -193,6 +206,8 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         "--release", metavar="VERSION", help="speak of this release; default: of the latest run"
     )
     made["explain"].add_argument("--json", action="store_true", help="one JSON object")
+    _add_rule(made["rule"])
+    _add_publish(made["publish"])
     _add_attack(made["attack"])
     _add_score(made["score"])
     for command in made.values():
@@ -220,6 +235,22 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, metavar="N", help="of the page (4200, or another where that is taken)"
     )
+
+
+def _add_rule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET")
+    parser.add_argument("row_ids", metavar="ROW_ID", nargs="+")
+    parser.add_argument("verdict", choices=("keep", "quarantine", "none"))
+    parser.add_argument("--why", metavar="TEXT", required=True, help="kept with the ruling")
+    parser.add_argument("--who", metavar="NAME", help="default: the name of your account")
+    _add_store(parser)
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET|PLAN.toml")
+    _add_store(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
 
 
 def _add_attack(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _dispatch(said: Namespace) -> int:
-    from pipelines import commands
+    from pipelines import commands, commands_rulings
 
     if said.version:
         return commands.version()
@@ -79,6 +79,8 @@ def _dispatch(said: Namespace) -> int:
         "check": commands.check,
         "serve": commands.serve,
         "status": commands.status,
+        "rule": commands_rulings.rule,
+        "publish": commands_rulings.publish,
         "verify": commands.verify,
         "explain": commands.explain,
         "attack": commands.attack,

@@ -1,0 +1,69 @@
+"""What people decide, from the command line: ``rule`` and ``publish``."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from pipelines.plan import Plan
+from pipelines.store import Store
+from pipelines.terminal import StderrConsole, answer, plain
+
+
+def rule(said: Namespace) -> int:
+    """Decide about rows, for the next publish to obey."""
+    from pipelines.explain import explain
+    from pipelines.rulings import Rulings
+
+    store = Store.open(_root(said.store), create=False)
+    dataset = store.known(said.dataset)
+    rows = [explain(store, dataset, row_id).row_id for row_id in said.row_ids]
+    who = said.who or getpass.getuser()
+    done = Rulings.of(store, dataset).add(rows, said.verdict, who=who, why=said.why)
+    what = f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
+    told = f"taken back for {what}" if done.verdict == "none" else f"{done.verdict}: {what}"
+    answer(plain(f"ruling {done.number} by {who}: {told}; 'sanitize publish {dataset}' obeys it"))
+    return 0
+
+
+def publish(said: Namespace) -> int:
+    """Publish the last release again, with the rulings that have come since."""
+    from pipelines.progress import show
+    from pipelines.ruled import publish_rulings
+
+    store, dataset = _dataset(said)
+    console = StderrConsole()
+    console.quiet = said.quiet
+    with show(console, quiet=said.quiet) as progress:
+        release, manifest, already = publish_rulings(store, dataset, progress=progress)
+    ruled, counts = manifest.ruled, manifest.counts
+    if already:
+        told = f"nothing to do: release {manifest.version} obeys all rulings"
+    else:
+        moved = ruled.moved if ruled else 0
+        told = f"{dataset}: published {manifest.version}, {moved:,} rows moved as people have ruled"
+    console.print(plain(told), soft_wrap=True)
+    if ruled and ruled.unknown:
+        console.print(f"{ruled.unknown:,} ruled rows are not in this release", soft_wrap=True)
+    console.print(plain(f"clean rows  {release / 'clean'}"), soft_wrap=True)
+    if said.json:
+        value = {"dataset": dataset, "version": manifest.version, "rows": counts.rows}
+        value |= {"keep": counts.keep, "review": counts.review, "quarantine": counts.quarantine}
+        answer(json.dumps(value | {"release": str(release), "already": already}))
+    return 0
+
+
+def _dataset(said: Namespace) -> tuple[Store, str]:
+    """The store and the dataset that a plan, or a name, means."""
+    if said.dataset.endswith(".toml"):
+        plan = Plan.read(Path(said.dataset))
+        store = Store.open(said.store or plan.store, create=False)
+        return store, store.known(plan.dataset.name)
+    store = Store.open(_root(said.store), create=False)
+    return store, store.known(said.dataset)
+
+
+def _root(said: str | None) -> Path:
+    return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store
