@@ -40,9 +40,7 @@ label = "y"
 [policy]
 budget = 1.0
 [sanitizers]
-use = ["outliers"]
-[sanitizers.outliers]
-detectors = ["HBOS"]
+use = ["conflicts"]
 [risks]
 use = "off"
 """

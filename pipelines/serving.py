@@ -99,6 +99,9 @@ def _orchestrator(
     prepare_to_serve(store, chosen, verbose=verbose)
     server = PrefectServer.start(chosen)
     try:
+        # Both take seconds; the one need not wait for the other.
+        import pipelines.arrivals  # noqa: F401
+
         server.wait()
         yield server.page, lambda: server.is_alive
     finally:
