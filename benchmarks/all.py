@@ -27,6 +27,7 @@ NAMES = (
     "scale",
     "speed",
     "kills",
+    "arrivals",
     "prefect_share",
 )
 

@@ -8,10 +8,12 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
+from benchmarks.database import postgres
 from benchmarks.dropping import COPIES, Trial, alone, drop_and_kill
 from benchmarks.results import Cell, Grid, publish, say
 from benchmarks.serving import ROWS, Serving
@@ -44,12 +46,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settle", type=float, default=2.0, help="seconds")
     parser.add_argument("--folder", type=Path, help="where data and stores lie meanwhile")
-    parser.add_argument("--database", help="of Prefect's server; by default SQLite in the store")
+    parser.add_argument(
+        "--postgres", action="store_true", help="not SQLite in the store, for Prefect's server"
+    )
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder))
         serving = Serving(Path(folder) / "served", given.settle)
-        if given.database:
-            serving.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = given.database
+        if given.postgres:
+            address = stack.enter_context(postgres())
+            serving.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = address
         serving.prepare()
         trial = drop_and_kill(serving, given.files, given.kills, random.Random(given.seed))
         say(str(trial))
@@ -59,8 +65,9 @@ def main() -> None:
             say(f"alone: {seconds[-1][0]:.1f} s to a run, {seconds[-1][1]:.1f} s to a release")
         began = time.monotonic()
         status = serving.stop(signal.SIGTERM)
-        say(f"stopped with status {status} in {time.monotonic() - began:.1f} s")
-        _publish(given, trial, seconds, time.monotonic() - began)
+        stopping = time.monotonic() - began
+        say(f"stopped with status {status} in {stopping:.1f} s")
+        _publish(given, trial, seconds, stopping)
 
 
 def _publish(
@@ -84,8 +91,8 @@ def _publish(
     runs, releases = zip(*seconds, strict=True)
     soon: list[Cell] = [len(runs), given.settle]
     soon += [median(runs), max(runs), median(releases), max(releases), stopping]
-    name = "arrivals_postgres" if given.database else "arrivals"
-    database = " --database postgresql+asyncpg://…" if given.database else ""
+    name = "arrivals_postgres" if given.postgres else "arrivals"
+    database = " --postgres" if given.postgres else ""
     publish(
         name,
         f"python -m benchmarks.arrivals --files {given.files} --kills {given.kills}{database}",
