@@ -35,7 +35,6 @@ def main() -> int:
         status = command(sys.argv[1:])
         if watch.signal or status in {_INTERRUPTED, _TERMINATED}:
             # A thread that still fits a model would keep the interpreter from ending.
-            _stop_server()
             leave_now(watch.status or status)
     return status
 
@@ -148,15 +147,8 @@ def _stopped(by: str, status: int) -> int:
 
 def _leave(status: int) -> None:
     """End at once, from the thread that watches for signals."""
-    _stop_server()
     _stopped("Ctrl-C" if status == _INTERRUPTED else "SIGTERM", status)
     leave_now(status)
-
-
-def _stop_server() -> None:
-    ephemeral = sys.modules.get("pipelines.ephemeral")
-    if ephemeral is not None:
-        ephemeral.stop_server()
 
 
 def _no_reader() -> int:

@@ -6,6 +6,7 @@ import json
 import time
 import tomllib
 from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,10 +248,15 @@ def _alone(job: Job, before: tuple[Path, ...], console: StderrConsole, said: Nam
 
 def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
     from pipelines import prefect_settings
+    from pipelines.prefect_server import single_server
     from pipelines.progress import show
 
-    prefect_settings.prepare(job.store.root)
-    with show(console, quiet=said.quiet) as progress:
+    alone = prefect_settings.prepare(job.store.root)
+    # The server starts while Prefect is imported here.
+    with (
+        show(console, quiet=said.quiet) as progress,
+        single_server() if alone else nullcontext() as server,
+    ):
         progress.note(f"{job.name}: starting")
         from pipelines import flows
 
@@ -258,6 +264,7 @@ def _flow(job: Job, console: StderrConsole, said: Namespace) -> Outcome:
             job,
             progress,
             console,
+            server,
             device=said.device,
             runner=said.runner,
             verbose=said.verbose,

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +29,6 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_HOME,
     temporary_settings,
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -39,11 +38,12 @@ from pipelines.interrupts import Terminated
 from pipelines.job import Job, Work
 from pipelines.occasions import EVENTS, letter
 from pipelines.outcome import Outcome
+from pipelines.prefect_server import PrefectServer, single_server
 from pipelines.progress import SILENT, Progress
 from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
 from pipelines.timing import Timed
-from sanitizers.core.errors import PlanError, StoreError
+from sanitizers.core.errors import PlanError
 
 #: Sanitizers that are fitted at once. Each uses threads of its own for the heavy part: on
 #: 2 cores and 200,000 rows of 20 numbers two at once saved 10 % of the time for 80 MB.
@@ -214,6 +214,7 @@ def run(
     job: Job,
     progress: Progress,
     console: StderrConsole,
+    server: PrefectServer | None = None,
     *,
     device: str = "auto",
     runner: str | None = None,
@@ -227,6 +228,9 @@ def run(
     progress : Progress
     console : StderrConsole
         Where Prefect's logs go, so that they do not tear the progress display.
+    server : PrefectServer, optional
+        One that was started for this run; else the settings of Prefect name one, or one is
+        started here.
     device : {"auto", "cpu", "cuda"}
         What encoders compute on.
     runner : str, optional
@@ -244,14 +248,9 @@ def run(
     _share(console, verbose)
     token = _progress.set(progress)
     try:
-        if not PREFECT_API_URL.value():
-            # Takes seconds to import, and what serves has a server already.
-            from pipelines.ephemeral import start_server
-
-            start_server()
         plan = job.plan.model_dump(mode="json")
         store, take = str(job.store.root), job.take.to_json()
-        with nullcontext() if PREFECT_API_URL.value() else _without_heartbeat():
+        with _reached(server):
             return Outcome.load(sanitize_dataset(plan, store, device, take, runner))
     except TerminationSignal:
         raise Terminated from None
@@ -259,6 +258,20 @@ def run(
         raise _about_server(error) from error
     finally:
         _progress.reset(token)
+
+
+@contextmanager
+def _reached(server: PrefectServer | None) -> Iterator[None]:
+    """Let flows run on a server of their own, or on the one that the settings name."""
+    if server is not None:
+        server.wait()
+        with temporary_settings({PREFECT_API_URL: server.api}), _without_heartbeat():
+            yield
+    elif PREFECT_API_URL.value():
+        yield
+    else:
+        with single_server() as own, _reached(own):
+            yield
 
 
 @contextmanager
@@ -287,11 +300,6 @@ def _about_server(error: RuntimeError) -> Exception:
         return PlanError(
             f"no Prefect server answers at {PREFECT_API_URL.value()}",
             do="start it, or unset PREFECT_API_URL to run without one",
-        )
-    if "ephemeral Prefect API server" in str(error):
-        return StoreError(
-            "Prefect's own server did not start",
-            do=f"see the lines above; its files are in {PREFECT_HOME.value()}",
         )
     return error
 

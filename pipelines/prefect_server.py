@@ -1,4 +1,4 @@
-"""Prefect's own server beside a process that serves: it ends when that process ends."""
+"""Prefect's own server beside a process that runs flows: it ends when that process ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,13 @@ PORT = 4200
 START_SECONDS, PORT_SECONDS = 120.0, 5.0
 #: Seconds that it has to end by itself.
 END_SECONDS = 2.0
+#: Said to a server of a single run, as Prefect says it to those that it starts by itself: it
+#: shows no page, and plans nothing for later.
+_SINGLE = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,15 @@ class PrefectServer:
     watch: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, port: int) -> PrefectServer:
+    def start(cls, port: int, *, single: bool = False) -> PrefectServer:
         """Start the server, without waiting until it answers.
 
         Parameters
         ----------
         port : int
-            The environment is to name it too; see `prefect_settings`.
+            Where it serves, the environment is to name it too; see `prefect_settings`.
+        single : bool
+            For one run only, without a page.
         """
         log = Path(os.environ["PREFECT_HOME"]) / "server.log"
         with writing(log):
@@ -63,6 +74,7 @@ class PrefectServer:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
+                env=os.environ | (_SINGLE if single else {}),
                 # Ctrl-C is for us; we end it when nothing needs it any more.
                 start_new_session=True,
             )
@@ -111,6 +123,20 @@ class PrefectServer:
         call_off(self.watch)
 
 
+@contextmanager
+def single_server() -> Iterator[PrefectServer]:
+    """A server for one run, which starts at once and stops with the context.
+
+    It takes seconds to start, and so does the import of Prefect; at once they take as long
+    as one of them.
+    """
+    server = PrefectServer.start(_any_port(), single=True)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def _command(port: int) -> list[str]:
     app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
     address = ("--host", HOST, "--port", str(port))
@@ -129,6 +155,10 @@ def choose_port(port: int | None) -> int:
         return _given(port)
     if _is_free(PORT):
         return PORT
+    return _any_port()
+
+
+def _any_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -19,9 +19,6 @@ _DEFAULTS = {
     # On a machine without a network these two only cost tracebacks in the log.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # Prefect's default of 20 s is too short for its own server on a busy machine.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     # The default serializer is pickle: whoever can write the results could run code.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -36,17 +33,23 @@ _SERVING = {
 }
 
 
-def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) -> None:
+def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) -> bool:
     """Set what Prefect needs for a quiet run whose state lies in the store.
 
     What the user has set stays. With ``PREFECT_API_URL`` the run appears on that
-    server, without it on a server that Prefect starts and stops for the run.
+    server, without it on one that is started and stopped for the run.
 
     Parameters
     ----------
     store : Path
         The root of the store.
     environment : mapping
+
+    Returns
+    -------
+    bool
+        True where nothing can name a server, so that one is to be started; a profile of
+        Prefect may name one, which is known once Prefect is imported.
 
     Raises
     ------
@@ -66,6 +69,12 @@ def prepare(store: Path, *, environment: MutableMapping[str, str] = os.environ) 
         # Nobody reads the logs of a server that ends with the run, and a Ctrl-C that
         # ends it first would fill the terminal with failed deliveries.
         environment.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        return "PREFECT_PROFILES_PATH" not in environment and not _has_profiles(environment)
+    return False
+
+
+def _has_profiles(environment: MutableMapping[str, str]) -> bool:
+    return (Path(environment["PREFECT_HOME"]).expanduser() / "profiles.toml").is_file()
 
 
 def prepare_to_serve(
