@@ -33,7 +33,7 @@ SHARDS, ROWS = 4, 1_500
 STAGES = {"ingest": "inputs", "examine": "evidence", "decide": "runs", "publish": "releases"}
 #: Before the first of them, and after the release has appeared.
 START, AFTER = "start", "after"
-#: Seconds between two looks for a folder.
+#: Seconds between two looks at a folder.
 LOOK = 0.002
 #: Seconds after a kill until every process of the run must have ended.
 GONE = 10.0
@@ -110,12 +110,12 @@ class Moment:
 
     Parameters
     ----------
-    stage : str or None
-        From the moment when the folder of this stage appears; None from the start.
+    stage : str
+        From the first change in the folder of this stage; `START` from the start.
     seconds : float
     """
 
-    stage: str | None
+    stage: str
     seconds: float
 
     def kill(self, process: subprocess.Popen[bytes], store: Path, *, group: bool) -> bool:
@@ -128,10 +128,11 @@ class Moment:
         group : bool
             Kill its group, not the process alone.
         """
-        if self.stage is not None:
-            folder = store / NAME / STAGES[self.stage]
-            while not folder.exists() and process.poll() is None:
-                time.sleep(LOOK)
+        before = written(store, self.stage)
+        while self.stage != START and process.poll() is None:
+            if written(store, self.stage) != before:
+                break
+            time.sleep(LOOK)
         until = time.monotonic() + self.seconds
         while process.poll() is None and time.monotonic() < until:
             time.sleep(LOOK)
@@ -177,17 +178,36 @@ class Undisturbed:
         return cls(bench.result(process), seconds, spans)
 
     def moments(self, count: int, random_: random.Random) -> list[Moment]:
-        """Draw moments: half of them over the whole time, the others in each stage in turn."""
+        """Draw moments: half of them over the whole time, the others in each stage in turn.
+
+        Each is a time since its stage began, so that it is hit on a busier machine too.
+        """
         spread = count - count // 2
         found = [
-            Moment(None, (i + random_.random()) / spread * self.seconds) for i in range(spread)
+            self._moment((i + random_.random()) / spread * self.seconds) for i in range(spread)
         ]
-        names = [name for name in STAGES if name in self.stages]
         for i in range(count // 2):
-            stage = names[i % len(names)]
+            stage = list(STAGES)[i % len(STAGES)]
             found.append(Moment(stage, random_.random() * self.stages[stage][1]))
         random_.shuffle(found)
         return found
+
+    def _moment(self, at: float) -> Moment:
+        begun = {stage: start for stage, (start, _) in self.stages.items() if start <= at}
+        last = max(begun, key=lambda stage: begun[stage], default=START)
+        return Moment(last, at - begun.get(last, 0.0))
+
+
+def written(store: Path, stage: str) -> set[str]:
+    """What lies in the folder of a stage."""
+    if stage == AFTER:
+        return {path.name for path in released(store)}
+    folder = store / NAME / STAGES.get(stage, "none")
+    try:
+        return {str(path) for path in folder.rglob("*")}
+    except FileNotFoundError:
+        # Something was renamed meanwhile; the next look tells.
+        return set()
 
 
 def digest(release: Path) -> str:

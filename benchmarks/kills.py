@@ -36,9 +36,9 @@ NOTES = (
     "`kill -9`, then run again, killed again, and run to its end.",
     "Half of the moments are drawn at random, one in each of as many equal parts of the time that "
     "an undisturbed run takes, start-up included. The others are aimed at a stage, each in turn: a "
-    "random moment within the time that the stage takes, from the moment when its folder appears, "
-    "for publishing is soon over. Every second kill takes the process alone, the others its "
-    "whole group.",
+    "random moment within the time that the stage takes, for publishing is soon over. Both are "
+    "counted from the first change that the stage makes, so that they hit it on a machine that "
+    "has become slower. Every second kill takes the process alone, the others its whole group.",
     "*Partial*: folders under `releases/` that do not verify, looked at after every kill. *Left "
     "behind*: processes of the run that live on ten seconds after it. *Other*: runs that came to "
     "another digest than the undisturbed run, over the digests and rows of all files of clean, "
@@ -83,10 +83,9 @@ def _kill_all(
         store += 1
         root = bench.store(store)
         for link in range(CHAIN):
-            moment = _next(moments, first=link == 0)
-            if moment is None:
+            if not moments:
                 break
-            moments.remove(moment)
+            moment = moments.pop(0)
             if not _kill(bench, root, moment, counts, group=killed % 2 == 0):
                 earlier = EARLIER if link == 0 else 1.0
                 moments.append(replace(moment, seconds=moment.seconds * earlier))
@@ -96,11 +95,6 @@ def _kill_all(
         ends[same] += 1
         say(f"{killed} kills, {len(moments)} left; the digest is {'the same' if same else 'OTHER'}")
     return counts, ends
-
-
-def _next(moments: list[Moment], *, first: bool) -> Moment | None:
-    """A stage is not begun twice, so that only the first run of a store is killed in it."""
-    return next((m for m in moments if first or m.stage is None), None)
 
 
 def _kill(
