@@ -267,3 +267,19 @@ def test_prefect_lives_in_the_store_unless_the_user_says_otherwise(tmp_path: Pat
     kept = {"PREFECT_HOME": "/mine", "PREFECT_SERVER_ANALYTICS_ENABLED": "true"}
     prepare(tmp_path, environment=kept)
     assert (kept["PREFECT_HOME"], kept["PREFECT_SERVER_ANALYTICS_ENABLED"]) == ("/mine", "true")
+
+
+def test_a_server_is_started_only_where_nothing_can_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare(tmp_path, environment={})
+    assert not prepare(tmp_path, environment={"PREFECT_API_URL": "http://127.0.0.1:4200/api"})
+    home = tmp_path / "home"
+    home.mkdir()
+    assert prepare(tmp_path, environment={"PREFECT_HOME": str(home)})
+    (home / "profiles.toml").touch()
+    assert not prepare(tmp_path, environment={"PREFECT_HOME": str(home)})
+    (tmp_path / ".prefect").mkdir()
+    (tmp_path / ".prefect" / "profiles.toml").touch()
+    assert not prepare(tmp_path, environment={})
