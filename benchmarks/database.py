@@ -82,7 +82,7 @@ def _user(place: Path) -> int:
 
 def _wait(folder: Path, port: int) -> None:
     until = time.monotonic() + START
-    ask = [folder / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    ask = [str(folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     while subprocess.run(ask, check=False).returncode:
         if time.monotonic() > until:
             raise TimeoutError("PostgreSQL does not start")
