@@ -5,21 +5,38 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from pipelines.manifest import tool
+from pipelines.quiet import quiet
 from pipelines.runners.runner import Work, do, groups, lost, stranded
 from sanitizers.core.errors import PlanError, SanitizeError
+from sanitizers.core.images import cores
 
 T = TypeVar("T")
 
-#: Told to Ray unless the user has said otherwise: nothing is sent anywhere.
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+#: Told to Ray unless the user has said otherwise.
+_SETTINGS = {
+    # Nothing is sent anywhere.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A worker without a GPU of its own sees none; the default is about to become this.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Else SIGTERM prints a trace, and aborts the process three seconds later.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+    # The first error of a run is told; those of other shards would be logged besides.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}
+_START = (
+    "start one (where it asks for a token, set RAY_AUTH_MODE=token and have it in "
+    "~/.ray/auth_token), or run with --runner local"
+)
 
 
 @dataclass
@@ -42,6 +59,7 @@ class Cluster:
     _home: ThreadPoolExecutor | None = field(default=None, repr=False)
     _closed: bool = field(default=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _open: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def map(self, work: Work[T], count: int, *, device: str = "cpu") -> Iterator[T]:
         ray = self._connected()
@@ -69,6 +87,7 @@ class Cluster:
         if home is not None:
             home.submit(_leave).result()
             home.shutdown()
+            self._open.close()
 
     def _connected(self) -> Any:
         with self._lock:
@@ -80,39 +99,55 @@ class Cluster:
                 blocked = (signal.SIG_BLOCK, {signal.SIGINT})
                 home = ThreadPoolExecutor(1, "ray", signal.pthread_sigmask, blocked)
                 try:
-                    home.submit(_start, self.address, self.workers).result()
+                    home.submit(self._start).result()
                 except BaseException:
                     home.shutdown()
+                    self._open.close()
                     raise
                 self._home = home
         import ray
 
         return ray
 
+    def _start(self) -> None:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        import ray
 
-def _start(address: str | None, workers: int | None) -> None:
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    import ray
+        # What Ray has to say of workers it prints, and standard output is for the outcome.
+        self._open.enter_context(redirect_stdout(sys.stderr))
+        logs = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            with quiet():
+                if self.address:
+                    ray.init(self.address, **logs)
+                elif self.workers or not _joined(ray, logs):
+                    ray.init("local", **logs, **self._settings())
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            text = " ".join(str(error).split())[:300]
+            where = f"answers at {self.address}" if self.address else "starts here"
+            raise PlanError(f"no Ray cluster {where}: {text}", do=_START) from error
 
-    here: dict[str, Any] = {} if address else {"include_dashboard": False}
-    if workers:
-        here |= {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
+    def _settings(self) -> dict[str, Any]:
+        """Of a cluster that is started here: for this run only, and heard by nobody else."""
+        # Short, for Ray makes sockets in it, whose paths may have 107 characters.
+        folder = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+        return {
+            "num_cpus": self.workers or cores(),
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            # Its own folder, so that no other run joins a cluster that ends with this one.
+            "_temp_dir": self._open.enter_context(folder),
+        }
+
+
+def _joined(ray: Any, logs: dict[str, Any]) -> bool:
+    """Connect to the cluster that runs on this machine, if one does."""
     try:
-        ray.init(
-            address or ("local" if workers else None),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **here,
-        )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise PlanError(
-            f"no Ray cluster answers at {address}: {text}"
-            if address
-            else f"no Ray cluster starts here: {text}",
-            do="start it, or run with --runner local",
-        ) from error
+        ray.init("auto", **logs)
+    except ConnectionError:
+        return False
+    return True
 
 
 def _leave() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 T = TypeVar("T")
+# Semaphores of a run that was cut off, which are removed, as a filter of warnings.
+_LEFT = "ignore:resource_tracker:UserWarning"
 #: Seconds between two looks of a worker at whether the process that started it still lives.
 LOOK_SECONDS = 1.0
 
@@ -92,6 +94,7 @@ class Processes:
             if self._closed:
                 raise SanitizeError("the run has ended, and its workers with it")
             if self._pool is None:
+                _hush()
                 threads = max(1, thread_count() // self.workers)
                 self._pool = ProcessPoolExecutor(
                     self.workers,
@@ -117,6 +120,13 @@ def _hand_in(pool: ProcessPoolExecutor, work: Work[T], group: range) -> Future[l
         handed = Future()
         handed.set_exception(error)
     return handed
+
+
+def _hush() -> None:
+    """Let the process that tidies up after a pool say nothing where a run was cut off."""
+    said = os.environ.get("PYTHONWARNINGS", "")
+    if _LEFT not in said:
+        os.environ["PYTHONWARNINGS"] = f"{said},{_LEFT}".strip(",")
 
 
 def _settle(parent: int) -> None:
