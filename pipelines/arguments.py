@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "run plans by the clock and when data arrive, until stopped; shown on a page",
     "rule": "decide about rows: keep, quarantine, or none to take a decision back",
     "publish": "publish the last release again, with the rulings that have come since",
+    "keygen": "make the key that a store signs its releases with",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
     "attack": "poison a copy of a data file in a known way, and keep the truth",
@@ -79,9 +80,14 @@ examples:
   sanitize publish mine
   sanitize publish plan.toml --json
 """,
-    "verify": """\
+    "keygen": """\
 example:
+  sanitize keygen --store sanitized
+""",
+    "verify": """\
+examples:
   sanitize verify sanitized/mine/releases/1.0.0
+  sanitize verify downloads/mine-1.0.0 --key public.pem
 """,
     "explain": """\
 example:
@@ -199,6 +205,10 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     made["status"].add_argument("--json", action="store_true", help="one JSON object")
     _add_serve(made["serve"])
     made["verify"].add_argument("release", metavar="RELEASE", help="the folder of a release")
+    made["verify"].add_argument(
+        "--key", metavar="FILE", help="the public key that has to have signed it"
+    )
+    _add_store(made["keygen"])
     made["explain"].add_argument("dataset", metavar="DATASET")
     made["explain"].add_argument("row_id", metavar="ROW_ID")
     _add_store(made["explain"])

@@ -80,6 +80,7 @@ def _dispatch(said: Namespace) -> int:
         "status": commands.status,
         "rule": commands_rulings.rule,
         "publish": commands_rulings.publish,
+        "keygen": commands_rulings.keygen,
         "verify": commands.verify,
         "explain": commands.explain,
         "attack": commands.attack,

@@ -114,7 +114,7 @@ def verify(said: Namespace) -> int:
     """Check a release against its manifest."""
     from pipelines.verify import verify
 
-    found = verify(Path(said.release))
+    found = verify(Path(said.release), Path(said.key) if said.key else None)
     for problem in found.problems:
         answer(plain(problem))
     if not found.ok:
@@ -122,7 +122,8 @@ def verify(said: Namespace) -> int:
             f"{said.release} is not as it was published: {len(found.problems)} problem(s)",
             do="take the release from its source again, or publish a new one",
         )
-    answer(f"{said.release}: good; {found.files} files, {found.rows:,} rows")
+    signed = f"; {found.signed}" if found.signed else ""
+    answer(plain(f"{said.release}: good; {found.files} files, {found.rows:,} rows{signed}"))
     return 0
 
 

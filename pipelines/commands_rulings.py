@@ -1,4 +1,4 @@
-"""What people decide, from the command line: ``rule`` and ``publish``."""
+"""What people decide, and what they sign: ``rule``, ``publish`` and ``keygen``."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def publish(said: Namespace) -> int:
         value = {"dataset": dataset, "version": manifest.version, "rows": counts.rows}
         value |= {"keep": counts.keep, "review": counts.review, "quarantine": counts.quarantine}
         answer(json.dumps(value | {"release": str(release), "already": already}))
+    return 0
+
+
+def keygen(said: Namespace) -> int:
+    """Make the key that the store signs its releases with."""
+    from pipelines.signing import PRIVATE, Key, make_key
+
+    path = make_key(Store.open(_root(said.store)))
+    answer(plain(f"key {Key.read(path).id}: from now on every release is signed"))
+    answer(plain(f"give {path} to those who verify; keep {path.with_name(PRIVATE)} to yourself"))
     return 0
 
 

@@ -21,6 +21,7 @@ from sanitizers.risks.finding import Finding
 #: The format that this code writes and reads.
 FORMAT = "dataset-sanitizer/1"
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 REPORT = "report.html"
 RUN = "run.json"
 #: A larger manifest is refused, not read.
@@ -258,7 +259,8 @@ class Manifest:
     """What was published. The order of its parts is their order in the file.
 
     Where it has `grown`, its checks and findings are those of the rows that joined; source,
-    counts and files are those of all rows.
+    counts and files are those of all rows. `threats` are the numbers of what its checks and
+    findings are about (`pipelines.threats`), `key` names the key that has signed it.
     """
 
     dataset: str
@@ -277,12 +279,14 @@ class Manifest:
     promise: Promise | None = None
     grown: Grown | None = None
     ruled: Ruled | None = None
+    threats: Mapping[str, tuple[str, ...]] | None = None
+    key: str | None = None
     format: str = field(default=FORMAT)
 
     def dump(self) -> bytes:
         """The one text of this manifest, with a digest of all that it says."""
         value = {"format": self.format} | asdict(self)
-        for name in ("promise", "grown", "ruled"):
+        for name in ("promise", "grown", "ruled", "threats", "key"):
             # Releases of before there was such a thing stay as they were written.
             if value[name] is None:
                 del value[name]
@@ -371,7 +375,7 @@ def parse_json(kind: type[T], data: bytes, path: Path) -> T:
 def _check_paths(manifest: Manifest, path: Path) -> None:
     names = [file.path for file in manifest.files]
     for name in names:
-        if not safe_path(name) or name == MANIFEST:
+        if not safe_path(name) or name in {MANIFEST, SIGNATURE}:
             raise IntegrityError(f"{path} lists {name!r}", expected="plain paths in the release")
     if len(set(names)) < len(names):
         raise IntegrityError(f"{path} lists a file twice")

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from pipelines.appearing import appear, check_counts
 from pipelines.decide import Decision
-from pipelines.disk import make_folder, remove, write_bytes
+from pipelines.disk import make_folder, remove
 from pipelines.examined import read_kept
 from pipelines.growing import Base
 from pipelines.ingest import Ingested
 from pipelines.known import TRIGGERS, given_triggers, write_triggers
 from pipelines.manifest import (
-    MANIFEST,
     REPORT,
     Counts,
     FileEntry,
@@ -29,6 +28,7 @@ from pipelines.manifest import (
 )
 from pipelines.progress import SILENT, Progress
 from pipelines.ruled import Obeyed, obey_rulings
+from pipelines.sealing import seal
 from pipelines.split import (
     SPLITS,
     copy_file,
@@ -185,8 +185,7 @@ class _Making:
         files += self._triggers(version)
         files.append(copy_file(report(version, created), self.staging, REPORT))
         manifest = self._manifest(decision, files, version, created, obeyed)
-        write_bytes(self.staging / MANIFEST, manifest.dump())
-        return manifest
+        return seal(self.store, self.staging, manifest)
 
     def _rows(self, progress: Progress) -> list[FileEntry]:
         """Split every shard by its verdicts; the files of a release that it joins are shared."""

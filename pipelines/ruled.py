@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 
 from pipelines.appearing import appear, check_counts
 from pipelines.decide import verdicts_file
-from pipelines.disk import make_folder, remove, write_bytes
+from pipelines.disk import make_folder, remove
 from pipelines.growing import Base, runs_until
 from pipelines.ingested import Ingested
-from pipelines.manifest import MANIFEST, FileEntry, Manifest, Ruled, Run, tool
+from pipelines.manifest import FileEntry, Manifest, Ruled, Run, tool
 from pipelines.obeying import Moved, Place, obey
 from pipelines.progress import SILENT, Progress
 from pipelines.rulings import START, Rulings
+from pipelines.sealing import SEALS, seal
 from pipelines.shards import ParquetShard
 from pipelines.split import RULINGS, copy_bytes, share
 from pipelines.store import Store, key_of
@@ -158,7 +159,7 @@ def _stage(store: Store, base: Base, staging: Path) -> Manifest:
     before = base.manifest
     for folder in {Path(file.path).parent for file in before.files}:
         make_folder(staging / folder)
-    old = [f for f in before.files if f.path != RULINGS]
+    old = [f for f in before.files if f.path not in SEALS | {RULINGS}]
     shared = [share(base.folder, file, staging) for file in old]
     rows = {file.path for file in base.rows_files}
     run = Run.load(store.run(before.dataset, before.run))
@@ -176,5 +177,4 @@ def _stage(store: Store, base: Base, staging: Path) -> Manifest:
         ruled=done.ruled,
     )
     check_counts(made.counts, files)
-    write_bytes(staging / MANIFEST, made.dump())
-    return made
+    return seal(store, staging, made)

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.manifest import MANIFEST, FileEntry, Manifest
+from pipelines.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
 from pipelines.row_ids import repeated
+from pipelines.rulings import Rulings
 from pipelines.shards import ParquetShard
-from pipelines.split import INTERNAL, SPLITS, UNREADABLE, digest_of
+from pipelines.signing import Key, check_signature, key_of_store
+from pipelines.split import INTERNAL, RULINGS, SPLITS, UNREADABLE, digest_of
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
@@ -31,27 +33,34 @@ class Verification:
         Files that were read, the manifest among them.
     rows : int
         Rows that the manifest speaks of.
+    signed : str
+        By which key, in words, and whether that was checked; empty where nobody signed.
     """
 
     ok: bool
     problems: tuple[str, ...]
     files: int
     rows: int
+    signed: str = ""
 
 
-def verify(release: Path) -> Verification:
-    """Compare a release with its manifest: files, bytes, rows, ids, columns.
+def verify(release: Path, key: Path | None = None) -> Verification:
+    """Compare a release with its manifest: files, bytes, rows, ids, columns, signature.
 
     Parameters
     ----------
     release : Path
         The folder of the release.
+    key : Path, optional
+        The public key that it has to be signed with; by default that of the store in which
+        it lies. Of a signed release elsewhere it is only told that nobody checked.
 
     Raises
     ------
     PlanError
-        If there is no such folder.
+        If there is no such folder, or no such key.
     """
+    wanted = Key.read(key) if key else None
     if not release.is_dir():
         near = [p.name for p in release.parent.iterdir()] if release.parent.is_dir() else []
         raise PlanError(f"no release {str(release)!r}", do=did_you_mean(release.name, near))
@@ -59,17 +68,59 @@ def verify(release: Path) -> Verification:
         manifest = Manifest.load(release)
     except (IntegrityError, StoreError) as error:
         return Verification(False, (str(error),), 0, 0)
+    store = _store_of(release)
+    found = wanted or (key_of_store(store) if store else None)
     problems = [*_tree(release, manifest), *_changed(release, manifest)]
+    problems += _signature(release, manifest, found, asked=wanted is not None)
     if not problems:
         # What a file holds is looked at only when it is the file that was published.
-        problems = [*_counts(manifest), *_contents(release, manifest)]
+        problems = [*_counts(manifest), *_contents(release, manifest), *_log(release, manifest)]
     files = len(manifest.files) + 1
-    return Verification(not problems, tuple(problems), files, manifest.counts.rows)
+    signed = "" if manifest.key is None else f"signed by the key {manifest.key}"
+    if signed and found is None:
+        signed += ", which nobody checked: name its file with --key"
+    return Verification(not problems, tuple(problems), files, manifest.counts.rows, signed)
+
+
+def _store_of(release: Path) -> Path | None:
+    """The root of the store in which a release lies; None where it lies elsewhere."""
+    whole = release.absolute()
+    # STORE/DATASET/releases/VERSION
+    root = whole.parent.parent.parent
+    inside = whole.parent.name == "releases" and (root / "salt").is_file()
+    return root if inside else None
+
+
+def _signature(release: Path, manifest: Manifest, key: Key | None, *, asked: bool) -> Iterator[str]:
+    if manifest.key is None:
+        if asked:
+            yield f"{MANIFEST} was not signed"
+        if (release / SIGNATURE).exists():
+            yield f"{SIGNATURE} is there, and {MANIFEST} says that nobody signed it"
+    elif key is None:
+        if not (release / SIGNATURE).is_file():
+            yield f"{SIGNATURE} is missing"
+    elif wrong := check_signature(release, key):
+        yield wrong
+
+
+def _log(release: Path, manifest: Manifest) -> Iterator[str]:
+    """Whether the copy of the log of rulings is whole, and the one that was obeyed."""
+    if manifest.ruled is None:
+        return
+    try:
+        digests = [ruling.digest for ruling in Rulings(release / RULINGS).read()]
+    except IntegrityError as error:
+        yield str(error)
+        return
+    if digests[-1:] != [manifest.ruled.head]:
+        yield f"{RULINGS} does not end with the ruling that {MANIFEST} names"
 
 
 def _tree(release: Path, manifest: Manifest) -> Iterator[str]:
     """What is there and should not be."""
     expected = {file.path for file in manifest.files} | {MANIFEST}
+    expected |= {SIGNATURE} if manifest.key else set()
     folders = {parent for path in expected for parent in _parents(path)}
     for path, kind in _walk(release, ""):
         if stat.S_ISLNK(kind):

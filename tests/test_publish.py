@@ -19,6 +19,7 @@ from pipelines import split
 from pipelines.decide import verdicts_file
 from pipelines.disk import write_table
 from pipelines.manifest import MANIFEST, Manifest
+from pipelines.proofs import CROISSANT, LINEAGE
 from pipelines.publish import find_release, publish
 from pipelines.row_ids import repeated
 from pipelines.shards import ParquetShard
@@ -33,8 +34,9 @@ SOME = [KEEP, KEEP, REVIEW, KEEP, QUARANTINE]
 
 
 def contents(release: Path) -> dict[str, str]:
-    """The digest of every file of a release but the manifest, which carries a date."""
-    files = (p for p in release.rglob("*") if p.is_file() and p.name != MANIFEST)
+    """The digest of every file of a release but those that carry a date."""
+    dated = {MANIFEST, CROISSANT, LINEAGE}
+    files = (p for p in release.rglob("*") if p.is_file() and p.name not in dated)
     return {str(p.relative_to(release)): digest_of(p) for p in files}
 
 
