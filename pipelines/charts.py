@@ -108,7 +108,11 @@ def meter(share: float, most: float, mark: str) -> Markup:
 
 
 def histogram_chart(
-    data: Histogram, review: float | None, quarantine: float | None, name: str
+    data: Histogram,
+    review: float | None,
+    quarantine: float | None,
+    name: str,
+    row: float | None = None,
 ) -> Markup:
     """Draw all scores of a sanitizer with its lines; counts on a logarithmic axis.
 
@@ -119,8 +123,10 @@ def histogram_chart(
         The lines; rows with a score above one get its verdict.
     name : str
         The sanitizer, for the title.
+    row : float, optional
+        The score of one row, to be marked.
     """
-    top, bottom, height = 44.0, 210.0, 252.0
+    top, bottom, height = 44.0, 210.0, 252.0 if row is None else 268.0
     low, high = data.place(data.edges[0]), data.place(data.edges[-1])
     wide = WIDTH - LEFT - RIGHT
 
@@ -144,6 +150,8 @@ def histogram_chart(
     for verdict, line, y in (("quarantine", quarantine, 12.0), ("review", review, 31.0)):
         if line is not None:
             body += _line(verdict, line, across(line), y, bottom)
+    if row is not None:
+        body += _mark(min(max(across(row), LEFT), WIDTH - RIGHT), bottom)
     label = f"Scores of {spelled(name)}: {count(sum(data.counts))} rows, with the lines drawn"
     return svg(height, label, body)
 
@@ -206,6 +214,14 @@ def _line(verdict: str, line: float, x: float, y: float, bottom: float) -> list[
         number(x), number(y - 10), number(bottom)
     )
     return [path, said]
+
+
+def _mark(x: float, bottom: float) -> list[Markup]:
+    """Point at the score of a row from below the axis."""
+    tip = Markup('<path class="w" d="M{} {}l7 11h-14z"/>').format(number(x), number(bottom + 1))
+    # Words at an edge of the chart point inwards.
+    side = "s" if x < LEFT + 40 else "e" if x > WIDTH - RIGHT - 40 else "c"
+    return [tip, words(x, bottom + 33, "this row", f"{side} w")]
 
 
 def _zone(right: float, review: float | None, quarantine: float | None) -> str:

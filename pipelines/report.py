@@ -130,14 +130,21 @@ def render(data: ReportData) -> str:
 
 
 def _page(data: ReportData, worst_cut: bool) -> str:
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     page: str = template.render(d=data, worst_cut=worst_cut)
     return page
 
 
-def _environment() -> Environment:
+def environment(*more: Path) -> Environment:
+    """What templates of pages are rendered with: everything is escaped, nothing is left undefined.
+
+    Parameters
+    ----------
+    *more : Path
+        Folders of templates that come before those of the report.
+    """
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader((*more, _TEMPLATES)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -169,6 +169,10 @@ class Store:
         found = folder.iterdir() if folder.is_dir() else iter(())
         return tuple(sorted(p for p in found if (p / "run.json").is_file()))
 
+    def review(self, dataset: str, key: str) -> Path:
+        """Where the index of the rows lies that wait for people; it can be made again."""
+        return self.dataset(dataset) / "review" / checked_key(key)
+
     def staging(self, dataset: str, key: str) -> Path:
         """Where a publish in progress writes; no reader looks here."""
         return self._releases(dataset) / f".staging-{checked_key(key)}"

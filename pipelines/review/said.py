@@ -1,0 +1,142 @@
+"""What people have ruled, as tables beside the index of held rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.rulings import MOST_ROWS, Ruling, Rulings
+
+_TABLES = """
+create table memory.said (number integer, row_id varchar, who varchar, verdict varchar);
+create table memory.standing (place integer, verdict varchar, who varchar);
+"""
+# The last ruling on a row stands, unless it takes back.
+_STAND = """
+insert into memory.standing
+select h.place, t.verdict, t.who from i.held h join (
+  select row_id, arg_max(verdict, number) as verdict, arg_max(who, number) as who
+  from memory.said where row_id in (select row_id from touched) group by row_id
+) t using (row_id) where t.verdict <> 'none'
+"""
+_CONFLICTS = """
+select row_id from (
+  select row_id, who, arg_max(verdict, number) as verdict from memory.said group by all
+) where verdict <> 'none' group by row_id having count(distinct verdict) > 1
+"""
+
+
+class Said:
+    """The log of rulings in memory, kept up with what is appended to it.
+
+    Parameters
+    ----------
+    base : duckdb.DuckDBPyConnection
+        With the index attached as ``i``.
+    log : Rulings
+    """
+
+    def __init__(self, base: duckdb.DuckDBPyConnection, log: Rulings) -> None:
+        self._base = base
+        self.log = log
+        self._rulings: list[Ruling] = []
+        self._rows: list[int] = []
+        self._size = -1
+        base.execute(_TABLES)
+        self.read_again()
+
+    @property
+    def rulings(self) -> Sequence[tuple[Ruling, int]]:
+        """All rulings without their rows, and how many rows each has; the first one first."""
+        return list(zip(self._rulings, self._rows, strict=True))
+
+    def read_again(self) -> None:
+        """Read the log where it has changed since.
+
+        Raises
+        ------
+        IntegrityError
+            If it was tampered with.
+        """
+        size = self._now()
+        if size == self._size:
+            return
+        found = list(self.log.read())
+        self._base.execute("delete from memory.said; delete from memory.standing")
+        self._rulings, self._rows = [], []
+        self._take(found)
+        self._size = size
+
+    def add(
+        self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str = ""
+    ) -> int:
+        """Append rulings, and take them in without reading the log again."""
+        done = 0
+        for start in range(0, max(len(row_ids), 1), MOST_ROWS):
+            size, last = self._now(), self._rulings[-1] if self._rulings else None
+            some = row_ids[start : start + MOST_ROWS]
+            ruling = self.log.add(some, verdict, who=who, why=why, group=group)
+            done += len(ruling.row_ids)
+            follows = ruling.number == (last.number if last else 0) + 1
+            if size == self._size and follows:
+                self._take([ruling])
+                self._size = self._now()
+            else:
+                self.read_again()
+        return done
+
+    def history(self, cursor: duckdb.DuckDBPyConnection, row_id: str) -> list[Ruling]:
+        """The rulings on a row, the first one first."""
+        text = "select number from memory.said where row_id = ? order by number"
+        numbers = [n for (n,) in cursor.execute(text, [row_id]).fetchall()]
+        return [replace(self._rulings[n - 1], row_ids=(row_id,)) for n in numbers]
+
+    def conflicts(self) -> list[str]:
+        """The rows on which two people rule differently."""
+        return [row_id for (row_id,) in self._base.cursor().execute(_CONFLICTS).fetchall()]
+
+    def last_by(self, who: str) -> Ruling | None:
+        """The last ruling of a person."""
+        mine = (ruling for ruling in reversed(self._rulings) if ruling.who == who)
+        return next(mine, None)
+
+    def rows_of(self, number: int) -> list[str]:
+        """The rows of a ruling."""
+        text = "select row_id from memory.said where number = ?"
+        return [row_id for (row_id,) in self._base.cursor().execute(text, [number]).fetchall()]
+
+    def _now(self) -> int:
+        path = self.log.path
+        return path.stat().st_size if path.is_file() else 0
+
+    def _take(self, rulings: Sequence[Ruling]) -> None:
+        if not rulings:
+            return
+        counts = [len(ruling.row_ids) for ruling in rulings]
+        ids = pa.array([row_id for ruling in rulings for row_id in ruling.row_ids], pa.string())
+
+        def spread(values: list[object], kind: pa.DataType) -> pa.Array:
+            each = zip(values, counts, strict=True)
+            return pa.array([value for value, n in each for _ in range(n)], kind)
+
+        touched = pa.table(
+            {
+                "number": spread([ruling.number for ruling in rulings], pa.int32()),
+                "row_id": ids,
+                "who": spread([ruling.who for ruling in rulings], pa.string()),
+                "verdict": spread([ruling.verdict for ruling in rulings], pa.string()),
+            }
+        )
+        self._base.register("touched", touched)
+        self._base.execute("insert into memory.said select * from touched")
+        self._base.execute(
+            "delete from memory.standing where place in "
+            "(select place from i.held semi join touched using (row_id))"
+        )
+        self._base.execute(_STAND)
+        self._base.unregister("touched")
+        self._rulings += [replace(ruling, row_ids=()) for ruling in rulings]
+        self._rows += counts
