@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "run plans by the clock and when data arrive, until stopped; shown on a page",
     "rule": "decide about rows: keep, quarantine, or none to take a decision back",
     "publish": "publish the last release again, with the rulings that have come since",
+    "export": "write what is known of every row as one table, as label tools do",
     "keygen": "make the key that a store signs its releases with",
     "verify": "check a release: digests, row conservation, missing and extra files",
     "explain": "say everything that is known of one row",
@@ -79,6 +80,10 @@ examples:
 examples:
   sanitize publish mine
   sanitize publish plan.toml --json
+""",
+    "export": """\
+example:
+  sanitize export mine --out rows.csv
 """,
     "keygen": """\
 example:
@@ -209,6 +214,12 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         "--key", metavar="FILE", help="the public key that has to have signed it"
     )
     _add_store(made["keygen"])
+    made["export"].add_argument("dataset", metavar="DATASET")
+    made["export"].add_argument(
+        "--out", metavar="FILE", required=True, help="ends in .csv or .parquet"
+    )
+    _add_store(made["export"])
+    made["export"].add_argument("--json", action="store_true", help="one JSON object")
     made["explain"].add_argument("dataset", metavar="DATASET")
     made["explain"].add_argument("row_id", metavar="ROW_ID")
     _add_store(made["explain"])

@@ -69,7 +69,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _dispatch(said: Namespace) -> int:
-    from pipelines import commands, commands_rulings
+    from pipelines import commands, commands_release
 
     if said.version:
         return commands.version()
@@ -78,9 +78,10 @@ def _dispatch(said: Namespace) -> int:
         "check": commands.check,
         "serve": commands.serve,
         "status": commands.status,
-        "rule": commands_rulings.rule,
-        "publish": commands_rulings.publish,
-        "keygen": commands_rulings.keygen,
+        "rule": commands_release.rule,
+        "publish": commands_release.publish,
+        "export": commands_release.export,
+        "keygen": commands_release.keygen,
         "verify": commands.verify,
         "explain": commands.explain,
         "attack": commands.attack,

@@ -1,4 +1,4 @@
-"""What people decide, and what they sign: ``rule``, ``publish`` and ``keygen``."""
+"""What people do with a release: ``rule``, ``publish``, ``export`` and ``keygen``."""
 
 from __future__ import annotations
 
@@ -52,6 +52,19 @@ def publish(said: Namespace) -> int:
         value = {"dataset": dataset, "version": manifest.version, "rows": counts.rows}
         value |= {"keep": counts.keep, "review": counts.review, "quarantine": counts.quarantine}
         answer(json.dumps(value | {"release": str(release), "already": already}))
+    return 0
+
+
+def export(said: Namespace) -> int:
+    """Write what is known of every row as one table."""
+    from pipelines.export import export
+
+    store = Store.open(_root(said.store), create=False)
+    done = export(store, said.dataset, Path(said.out))
+    if said.json:
+        answer(json.dumps({k: str(v) if k == "file" else v for k, v in vars(done).items()}))
+    else:
+        answer(plain(f"{done.file}: {done.rows:,} rows, {done.label_issues:,} label issues"))
     return 0
 
 
