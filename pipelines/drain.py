@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipelines.inbox import Inbox, Looked
+from pipelines.job import Job
 from pipelines.ledger import ARRIVED, FAILED, HELD, MOST_BEGUN, PUBLISHED, Arrival, Ledger
 from pipelines.manifest import Manifest
 from pipelines.outcome import Outcome
 from pipelines.plan import Plan
 from pipelines.plan_parts import ArrivalsPart
+from pipelines.readers.remote import is_url
 from pipelines.store import Store
 from pipelines.take import ALL, Take
 from sanitizers.core.errors import SanitizeError
@@ -168,8 +171,14 @@ class Drain:
 
 def inbox_of(plan: Plan, store: Store) -> Inbox:
     """The inbox of a plan in a store."""
-    ledger = Ledger(store.arrivals(plan.dataset.name))
-    return Inbox(plan.dataset.source, ledger, plan.arrivals or ArrivalsPart())
+    ledger, source = Ledger(store.arrivals(plan.dataset.name)), plan.dataset.source
+    asked = plan.arrivals or ArrivalsPart()
+    # A job fetches what is behind a URL, and says where it lies.
+    return Inbox(source, ledger, asked, partial(_fetched, plan, store) if is_url(source) else None)
+
+
+def _fetched(plan: Plan, store: Store) -> str:
+    return Job(plan, store).source
 
 
 def _names(batch: Sequence[Arrival]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,14 +79,19 @@ class Inbox:
     Parameters
     ----------
     source : str
-        A file, a folder or a glob.
+        A file, a folder, a glob or a URL.
     ledger : Ledger
     asked : ArrivalsPart
+    locate : callable, optional
+        For a URL: brings here what is new there, and returns what stands for it here.
     """
 
     source: str
     ledger: Ledger
     asked: ArrivalsPart
+    locate: Callable[[], str] | None = None
+    _here: str | None = field(default=None, init=False, repr=False)
+    _located: float = field(default=float("-inf"), init=False, repr=False)
     _settling: Settling = field(init=False, repr=False)
     _seen: Seen | None = field(default=None, init=False, repr=False)
     _final: set[str] = field(default_factory=set, init=False, repr=False)
@@ -102,7 +107,7 @@ class Inbox:
         SanitizeError
             If a file cannot be read, or the ledger is damaged.
         """
-        files = listing(self.source)
+        files = listing(self._local())
         if self._seen is None:
             self._seen = self.ledger.seen()
         seen = {n: s for n, s in self._seen.items() if n in files and s[0] == files[n][1]}
@@ -118,6 +123,15 @@ class Inbox:
             self._seen = seen
         there = {sha256: name for name, (_, sha256) in sorted(seen.items(), reverse=True)}
         return Looked(tuple(new), there, len(files) - len(seen) - len(troubles), troubles)
+
+    def _local(self) -> str:
+        """The source, or what stands here for a URL; that is asked once in a poll's time."""
+        if self.locate is None:
+            return self.source
+        if self._here is None or time.monotonic() - self._located >= self.asked.poll:
+            self._here = self.locate()
+            self._located = time.monotonic()
+        return self._here
 
     def due(self, there: Iterable[str], now: float) -> list[Arrival]:
         """Those contents that lie in the source and are to be processed now, oldest first."""

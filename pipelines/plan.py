@@ -222,6 +222,11 @@ class Plan(Part):
         for part in (self.schedule, self.arrivals):
             if part is not None:
                 part.check()
+        if self.arrivals is not None and self.arrivals.marker and "://" in self.dataset.source:
+            raise PlanError(
+                "[arrivals] marker is true, and the source is a URL, whose markers are not read",
+                do="leave it out: a file counts as whole when it does not change any more",
+            )
 
     def _check_notify(self) -> None:
         from pipelines.occasions import EVENTS

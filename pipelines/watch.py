@@ -10,7 +10,7 @@ import glob
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -107,11 +107,12 @@ class Watch:
             began = time.monotonic()
             try:
                 if woken or looked.waiting or began >= again:
+                    again = began + self.inbox.asked.poll
                     looked = self.inbox.look()
-                    again = time.monotonic() + self.inbox.asked.poll
                     self._tell_new(looked)
                 self._ask(looked)
             except Exception as error:
+                looked = replace(looked, waiting=0)
                 self._tell_trouble(error)
             # Listing a large source at every event of a busy one would do nothing else.
             self._stop.wait(min(TICK, (time.monotonic() - began) * (1 / SHARE - 1)))

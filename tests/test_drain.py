@@ -145,7 +145,7 @@ def test_whatever_is_killed_every_content_is_published_once(world: World, seed: 
 
     world.fate = fate
     left = list(contents)
-    for _ in range(60):
+    for _ in range(40):
         if left and rng.random() < 0.5:
             drop(world, f"{len(left)}.csv", left.pop())
         if rng.random() < 0.2:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipelines import inbox as inboxes
+from pipelines.fetch import fetch
 from pipelines.inbox import Inbox, Settling, listing
 from pipelines.ledger import (
     ARRIVED,
@@ -238,6 +241,43 @@ def test_a_source_in_which_there_is_nothing_yet_is_empty(source: Path, tmp_path:
     (source / "b.csv").write_text("x\n1\n")
     (source / "b.csv.done").touch()
     assert list(listing(str(source / "*"))) == ["b.csv"]
+
+
+def test_what_is_behind_a_url_arrives_once(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/in"
+    found = Inbox(
+        url,
+        Ledger(tmp_path / "ledger"),
+        ArrivalsPart(settle=0.0, poll=0.1),
+        lambda: fetch(url, tmp_path / "fetched"),
+    )
+
+    def names_after(name: str, text: str) -> list[str]:
+        memory.pipe(f"{url}/{name}", text.encode())
+        time.sleep(0.1)
+        return names(found)
+
+    assert names_after("a.csv", "x\n1\n") == ["a.csv"]
+    assert names_after("deep/b.csv", "x\n2\n") == ["deep/b.csv"]
+    assert names_after("copy.csv", "x\n1\n") == []
+    assert names_after("a.csv", "x\n3\n") == ["a.csv"]
+    assert len(list(found.ledger)) == 3
+
+
+def test_behind_a_url_is_looked_no_more_often_than_asked(source: Path) -> None:
+    asked: list[float] = []
+
+    def locate() -> str:
+        asked.append(time.monotonic())
+        return str(source)
+
+    part = ArrivalsPart(settle=0.0, poll=3600.0)
+    found = Inbox("memory://x", Ledger(source.parent / "ledger"), part, locate)
+    (source / "a.csv").write_text("x\n1\n")
+    assert names(found) == ["a.csv"]
+    assert names(found) == []
+    assert len(asked) == 1
 
 
 def test_a_file_that_cannot_be_read_is_told_and_hides_no_other(source: Path) -> None:
