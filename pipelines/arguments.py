@@ -256,6 +256,16 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, metavar="N", help="of the page (4200, or another where that is taken)"
     )
+    _add_runner(parser)
+
+
+def _add_runner(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--runner",
+        metavar="WHERE",
+        help="where shards are scored: local, processes[:N], ray[:N], ray://HOST:PORT; default "
+        "$SANITIZE_RUNNER, else local",
+    )
 
 
 def _add_rule(parser: argparse.ArgumentParser) -> None:
@@ -372,12 +382,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=600.0,
         help="for another run of the dataset that is at work (600); 0: do not wait",
     )
-    result.add_argument(
-        "--runner",
-        metavar="WHERE",
-        help="where shards are scored: local, processes[:N], ray[:N], ray://HOST:PORT; default "
-        "$SANITIZE_RUNNER, else local",
-    )
+    _add_runner(result)
     result.add_argument("--json", action="store_true", help="one JSON object on standard output")
     result.add_argument("--quiet", action="store_true", help="say nothing but errors")
 

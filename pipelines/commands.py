@@ -72,13 +72,14 @@ def run(said: Namespace) -> int:
 def check(said: Namespace) -> int:
     """Say what is wrong with a plan, before any data is read."""
     from pipelines.inbox import listing
-    from pipelines.readers.remote import count_files
+    from pipelines.readers.remote import count_files, is_url
 
     plan = Plan.read(Path(said.plan))
     made = _check_plan(plan)
     # Where data are awaited, none need be there yet.
     source = plan.dataset.source
-    files = len(listing(source)) if plan.arrivals else count_files(source)
+    awaited = plan.arrivals is not None and not is_url(source)
+    files = len(listing(source)) if awaited else count_files(source)
     answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
     return 0
 
@@ -100,13 +101,15 @@ def status(said: Namespace) -> int:
 
 def serve(said: Namespace) -> int:
     """Run plans by the clock and when data arrive."""
+    from pipelines.runners import check_runner
     from pipelines.serving import serve
 
+    check_runner(said.runner)
     # Runs start from the same paths, wherever they are started.
     plans = [Plan.read(Path(path).absolute()) for path in said.plans]
     for plan in plans:
         _check_plan(plan)
-    serve(plans, port=said.port, verbose=said.verbose)
+    serve(plans, port=said.port, runner=said.runner, verbose=said.verbose)
     return 0
 
 
