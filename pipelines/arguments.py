@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "say everything that is wrong with a plan before any data is read",
     "status": "say how datasets stand: releases, what is held, what waits, who is at work",
     "serve": "run plans by the clock and when data arrive, until stopped; shown on a page",
+    "review": "look at what is held, and rule, in the browser",
     "rule": "decide about rows: keep, quarantine, or none to take a decision back",
     "publish": "publish the last release again, with the rulings that have come since",
     "export": "write what is known of every row as one table, as label tools do",
@@ -84,6 +85,16 @@ examples:
     "export": """\
 example:
   sanitize export mine --out rows.csv
+""",
+    "review": """\
+examples:
+  sanitize review mine
+  sanitize review --users users.toml --add-user ann --role reviewer
+  sanitize review --users users.toml --host 0.0.0.0 --name review.example.org \\
+                  --certificate cert.pem --key key.pem
+
+Without --users one person is let in, at this machine, by the address that is printed. With it,
+viewers look, reviewers rule, and admins publish too.
 """,
     "keygen": """\
 example:
@@ -209,6 +220,7 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     _add_store(made["status"])
     made["status"].add_argument("--json", action="store_true", help="one JSON object")
     _add_serve(made["serve"])
+    _add_review(made["review"])
     made["verify"].add_argument("release", metavar="RELEASE", help="the folder of a release")
     made["verify"].add_argument(
         "--key", metavar="FILE", help="the public key that has to have signed it"
@@ -282,6 +294,30 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     _add_store(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+
+
+def _add_review(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", nargs="?", help="default: all")
+    _add_store(parser)
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="4250, or another where that is taken"
+    )
+    parser.add_argument("--no-open", action="store_true", help="do not open the browser")
+    shared = parser.add_argument_group("a shared server")
+    shared.add_argument("--users", metavar="FILE", help="who may sign in")
+    shared.add_argument("--add-user", metavar="NAME", help="ask for a password, and leave")
+    shared.add_argument("--role", metavar="viewer|reviewer|admin", default="viewer")
+    shared.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="listen here (127.0.0.1)"
+    )
+    shared.add_argument(
+        "--name",
+        metavar="HOST",
+        action="append",
+        help="a name by which browsers may call this host; may be said more than once",
+    )
+    shared.add_argument("--certificate", metavar="FILE", help="for HTTPS")
+    shared.add_argument("--key", metavar="FILE", help="of the certificate")
 
 
 def _add_attack(parser: argparse.ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _dispatch(said: Namespace) -> int:
-    from pipelines import commands, commands_release
+    from pipelines import commands, commands_release, commands_review
 
     if said.version:
         return commands.version()
@@ -82,6 +82,7 @@ def _dispatch(said: Namespace) -> int:
         "publish": commands_release.publish,
         "export": commands_release.export,
         "keygen": commands_release.keygen,
+        "review": commands_review.review,
         "verify": commands.verify,
         "explain": commands.explain,
         "attack": commands.attack,

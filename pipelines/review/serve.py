@@ -12,7 +12,7 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.progress import Progress
+from pipelines.progress import show
 from pipelines.review.app import guarded
 from pipelines.review.desk import Desk
 from pipelines.review.guard import Guard
@@ -83,7 +83,6 @@ def review(
     users: Path | None,
     *,
     console: StderrConsole,
-    progress: Progress,
     browse: bool = True,
 ) -> None:
     """Serve the review until the process is asked to end.
@@ -97,8 +96,6 @@ def review(
     users : Path or None
         The file of users; None where one person is at this machine.
     console : StderrConsole
-    progress : Progress
-        Says how far the index of the held rows is.
     browse : bool
         Open the browser too.
 
@@ -123,7 +120,8 @@ def review(
         guard = Guard(port, known, names, secure, _person())
         desk = stack.enter_context(contextlib.closing(Desk(store, dataset)))
         if dataset is not None:
-            desk.seat(dataset, progress)
+            with show(console) as progress:
+                desk.seat(dataset, progress)
         address = _address(where, port, secure)
         url = f"{address}/sign-in" if known else f"{address}/enter?token={guard.token}"
         console.print(plain(f"review: {url}"), soft_wrap=True)
