@@ -113,7 +113,8 @@ def test_a_process_that_was_killed_is_at_work_no_more(store: Store) -> None:
         os.kill(first.pid, signal.SIGKILL)
         began = time.monotonic()
         assert said(second) == "at work True"
-        assert time.monotonic() - began < 5
+        # At once, and not when the lease runs out.
+        assert time.monotonic() - began < LEASE_SECONDS / 3
     finally:
         end(first, *([] if second is None else [second]))
     assert store.worker("a") is None
@@ -129,7 +130,7 @@ def test_without_waiting_the_owner_is_named(store: Store) -> None:
             store.at_work("a", tell=silent, wait=0),
         ):
             pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         with store.at_work("b", tell=silent, wait=0) as waited:
             assert not waited
     finally:
@@ -186,6 +187,7 @@ def test_looking_at_who_works_stops_nobody(store: Store) -> None:
     def look() -> None:
         while not done.is_set():
             store.worker("a")
+            time.sleep(0.002)
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -202,12 +204,12 @@ def test_looking_at_who_works_stops_nobody(store: Store) -> None:
 
 
 def test_the_lease_of_another_machine_holds_until_it_expires(store: Store) -> None:
+    began = time.monotonic()
     write_owner(store, other(1.5))
     lines: list[str] = []
-    began = time.monotonic()
-    with store.at_work("a", tell=lines.append, wait=10) as waited:
+    with store.at_work("a", tell=lines.append, wait=60) as waited:
         assert waited
-        assert 1.0 < time.monotonic() - began < 8
+        assert 1.4 < time.monotonic() - began < LEASE_SECONDS
         worker = store.worker("a")
         assert worker is not None
         assert (worker.pid, worker.kernel) == (os.getpid(), kernel())
@@ -238,10 +240,12 @@ def test_a_lease_of_a_process_of_this_machine_is_what_the_kernel_says(store: Sto
 def test_the_lease_is_renewed_and_given_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
     with store.at_work("a", tell=silent):
-        first = store.worker("a")
-        time.sleep(0.3)
-        later = store.worker("a")
+        first = later = store.worker("a")
         assert first is not None
+        until = time.monotonic() + 20
+        while later == first and time.monotonic() < until:
+            time.sleep(0.02)
+            later = store.worker("a")
         assert later is not None
         assert later.expires > first.expires
         assert (later.token, later.since) == (first.token, first.since)
