@@ -32,6 +32,9 @@ def end_with_server() -> None:
     if not said.isdigit():
         return
     server = int(said)
+    if threading.current_thread() is threading.main_thread():
+        # In a terminal Ctrl-C reaches all; it is for the server, which then ends this too.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     else:

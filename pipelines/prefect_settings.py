@@ -28,6 +28,8 @@ _DEFAULTS = {
 _SERVING = {
     # By default a run waits up to 10 s until it is started.
     "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    # Events go after a week by default; runs would stay for ever, now they go after 90 days.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     # A busy SQLite answers "try again" for a while.
     "PREFECT_CLIENT_MAX_RETRIES": "15",
 }

@@ -15,6 +15,7 @@ from pipelines.progress import Progress
 from pipelines.store import Store
 from pipelines.take import ALL, Take
 from pipelines.terminal import tell
+from sanitizers.core.errors import SanitizeError
 
 Json = dict[str, Any]
 #: Shows the progress of what is run inside, under a name.
@@ -55,9 +56,13 @@ class Served:
 
     def run_plan(self) -> Json:
         """Run the plan, unless it has published just this."""
-        with self.store.at_work(self.name, tell=self.tell, command="sanitize serve"):
-            published = Job(self.plan, self.store).published()
-            outcome = published or self.run(ALL)
+        try:
+            with self.store.at_work(self.name, tell=self.tell, command="sanitize serve"):
+                published = Job(self.plan, self.store).published()
+                outcome = published or self.run(ALL)
+        except SanitizeError as error:
+            self.tell(f"failed: {error}")
+            raise
         self.tell(_line(outcome, new=published is None))
         return outcome.to_json()
 
