@@ -258,7 +258,7 @@ class Store:
         """
         folder = self.dataset(dataset)
         stale = list(self._releases(dataset).glob(".staging-*"))
-        for part in ("inputs", "embeddings", "evidence", "runs"):
+        for part in ("inputs", "embeddings", "evidence", "runs", "arrivals"):
             stale += [p for p in (folder / part).glob(".*.tmp-*") if _is_stale(p)]
             stale += [p for p in (folder / part).glob("*/.*.tmp-*") if _is_stale(p)]
         for path in stale:

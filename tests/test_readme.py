@@ -63,6 +63,16 @@ def test_the_plan_is_a_plan(tmp_path: Path) -> None:
     assert str(plan.core_policy().rules["outliers"].review) == "top 0.5%"
 
 
+def test_when_a_plan_is_run_is_part_of_a_plan(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text('[dataset]\nsource = "in"\n' + block("toml", "[schedule]"))
+    plan = Plan.read(path)
+    assert plan.schedule is not None
+    assert plan.schedule.timezone == "Europe/Berlin"
+    assert plan.arrivals is not None
+    assert plan.arrivals.settle == 2.0
+
+
 def test_every_command_of_the_table_exists(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--help"]) == 0
     said = capsys.readouterr().out
