@@ -40,6 +40,7 @@ def run(said: Namespace) -> int:
     """Sanitize a dataset."""
     from pipelines.job import Job
     from pipelines.known import given_triggers
+    from pipelines.readers.remote import is_url
     from pipelines.recipes import recipes
     from pipelines.runners import check_runner
     from pipelines.seen import check_encoder
@@ -57,6 +58,8 @@ def run(said: Namespace) -> int:
     if said.full and not plan.dataset.grow:
         raise PlanError("--full is for a dataset that grows", do="leave it out: all is scanned")
     job = Job(plan, Store.open(plan.store, _salt(said.salt)), Take(full=said.full))
+    for url in filter(is_url, (plan.dataset.source, plan.dataset.trusted or "")):
+        console.print(plain(f"{job.name}: fetching what is new at {url}"), soft_wrap=True)
     before = job.store.releases(job.name)
     outcome = job.published()
     if outcome is not None:
@@ -71,15 +74,13 @@ def run(said: Namespace) -> int:
 
 def check(said: Namespace) -> int:
     """Say what is wrong with a plan, before any data is read."""
-    from pipelines.inbox import listing
-    from pipelines.readers.remote import count_files, is_url
+    from pipelines.readers.remote import count_files
 
     plan = Plan.read(Path(said.plan))
     made = _check_plan(plan)
     # Where data are awaited, none need be there yet.
     source = plan.dataset.source
-    awaited = plan.arrivals is not None and not is_url(source)
-    files = len(listing(source)) if awaited else count_files(source)
+    files = count_files(source, awaited=plan.arrivals is not None)
     answer(f"{said.plan}: good; {files} input file(s), sanitizers: {', '.join(made)}")
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.ledger import Arrival, Ledger, Seen, oldest_first
 from pipelines.plan_parts import ArrivalsPart
+from pipelines.readers.remote import NothingThereError
 from pipelines.readers.sources import digest_sources, find_sources, names_of, stamp_sources
 from sanitizers.core.errors import InputError
 
@@ -107,7 +108,7 @@ class Inbox:
         SanitizeError
             If a file cannot be read, or the ledger is damaged.
         """
-        files = listing(self._local())
+        files = self._files()
         if self._seen is None:
             self._seen = self.ledger.seen()
         seen = {n: s for n, s in self._seen.items() if n in files and s[0] == files[n][1]}
@@ -123,6 +124,12 @@ class Inbox:
             self._seen = seen
         there = {sha256: name for name, (_, sha256) in sorted(seen.items(), reverse=True)}
         return Looked(tuple(new), there, len(files) - len(seen) - len(troubles), troubles)
+
+    def _files(self) -> dict[str, tuple[Path, str]]:
+        try:
+            return listing(self._local())
+        except NothingThereError:
+            return {}
 
     def _local(self) -> str:
         """The source, or what stands here for a URL; that is asked once in a poll's time."""

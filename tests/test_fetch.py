@@ -271,6 +271,9 @@ def test_check_lists_and_fetches_nothing(
     assert command(["check", str(tmp_path / "plan.toml")]) == 0
     assert "2 input file(s)" in capsys.readouterr().out
     assert gets == []
+    assert count_files("memory://lake/none", awaited=True) == 0
+    with pytest.raises(InputError):
+        count_files("memory://lake/none")
 
 
 # ---------------------------------------------------------------- a real protocol

@@ -258,6 +258,7 @@ def test_what_is_behind_a_url_arrives_once(tmp_path: Path) -> None:
         time.sleep(0.1)
         return names(found)
 
+    assert names(found) == []
     assert names_after("a.csv", "x\n1\n") == ["a.csv"]
     assert names_after("deep/b.csv", "x\n2\n") == ["deep/b.csv"]
     assert names_after("copy.csv", "x\n1\n") == []

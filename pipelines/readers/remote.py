@@ -32,6 +32,10 @@ _CREDENTIALS = (
 )
 
 
+class NothingThereError(InputError):
+    """There are no data behind a URL; some may come yet."""
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file behind a URL.
@@ -82,15 +86,27 @@ def is_url(source: str) -> bool:
     return _SCHEME.match(source) is not None
 
 
-def count_files(source: str) -> int:
-    """How many files a source means, here or behind a URL; at least one.
+def count_files(source: str, *, awaited: bool = False) -> int:
+    """How many files a source means, here or behind a URL.
+
+    Parameters
+    ----------
+    source : str
+    awaited : bool
+        There need not be any yet.
 
     Raises
     ------
     SanitizeError
-        If there is none.
+        If there is none, or what is there cannot be listed.
     """
-    return len(list_files(source).files if is_url(source) else find_sources(source))
+    nothing = NothingThereError if is_url(source) else InputError
+    try:
+        return len(list_files(source).files if is_url(source) else find_sources(source))
+    except nothing:
+        if awaited:
+            return 0
+        raise
 
 
 def list_files(url: str) -> Listing:
@@ -105,14 +121,15 @@ def list_files(url: str) -> Listing:
     PlanError
         If no package for it is installed, or it holds a password.
     InputError
-        If nothing is there, it cannot be read, or a name could not lie in a folder here.
+        If nothing is there (`NothingThereError`), it cannot be read, or a name could not lie in
+        a folder here.
     """
     if urlsplit(url).password:
         raise PlanError("the URL of a source holds a password", do="leave it out; " + _CREDENTIALS)
     with speaking(url):
         listing = _list(url)
     if not listing.files:
-        raise InputError(
+        raise NothingThereError(
             f"there are no data at {url}", do="see whether the bucket and the names in it are right"
         )
     if len(listing.files) > MAX_FILES:

@@ -116,7 +116,7 @@ class Cluster:
 
         # What Ray has to say of workers it prints, and standard output is for the outcome.
         self._open.enter_context(redirect_stdout(sys.stderr))
-        logs = {"log_to_driver": False, "logging_level": logging.ERROR}
+        logs: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             with quiet():
                 if self.address:
