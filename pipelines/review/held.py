@@ -227,14 +227,15 @@ class Held:
     def _tables(self) -> Iterator[pa.Table]:
         for number, part in enumerate(self.parts):
             folder = self.store.run(part.run.dataset, part.run.key)
-            names = self._grouping(part)
+            evidence, grave = self._evidence(part), _grave(part.decision)
             for shard in range(len(part.ingested.shards)):
-                yield held_rows(part.ingested, part.roles, folder, names, (number, shard))
+                at = (number, shard)
+                yield held_rows(part.ingested, part.roles, folder, evidence, grave, at)
             path = part.ingested.unreadable_file()
             if path is not None:
                 yield from unreadable_rows(path, number)
 
-    def _grouping(self, part: Part) -> dict[str, Path]:
+    def _evidence(self, part: Part) -> dict[str, Path]:
         """For each sanitizer of a run the folder of its evidence."""
         return {
             name: self.store.evidence(part.run.dataset, key)
@@ -263,6 +264,10 @@ def _part(store: Store, run: Run, published: bool) -> Part:
     version = _version(store, run) if published else None
     ingested = Ingested.load(store.inputs(run.dataset, run.input))
     return Part(run, ingested, Decision.load(folder), version)
+
+
+def _grave(decision: Decision) -> dict[str, float | None]:
+    return {line.sanitizer: line.quarantine for line in decision.thresholds}
 
 
 def _version(store: Store, run: Run) -> str | None:

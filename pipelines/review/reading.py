@@ -58,6 +58,7 @@ def held_rows(
     roles: Roles,
     run: Path,
     evidence: Mapping[str, Path],
+    grave: Mapping[str, float | None],
     at: tuple[int, int],
 ) -> pa.Table:
     """Read the held rows of one shard.
@@ -70,6 +71,8 @@ def held_rows(
         The folder of the verdicts.
     evidence : mapping of str to Path
         For each sanitizer the folder of its evidence.
+    grave : mapping of str to float or None
+        For each sanitizer the line of its quarantine.
     at : (int, int)
         Which part and which shard.
 
@@ -84,7 +87,7 @@ def held_rows(
     positions = pa.array(held, pa.int64())
     judged = judged.take(positions)
     reasons = judged.column("reasons").combine_chunks()
-    told = _lead(reasons, len(held)) | _shared(reasons, evidence, shard, positions)
+    told = _lead(reasons, len(held), grave) | _shared(reasons, evidence, shard, positions)
     told |= _told(ingested.shard_files()[shard], roles, positions)
     columns = {
         "part": pa.array(np.full(len(held), part), pa.int16()),
@@ -136,15 +139,19 @@ def shared_key(sanitizer: str, hint: str) -> str:
     return key_of("group", sanitizer, hint)
 
 
-def _lead(reasons: pa.ListArray, rows: int) -> dict[str, pa.Array]:
-    """Of the reasons of each row the one that is farthest over its line."""
+def _lead(
+    reasons: pa.ListArray, rows: int, grave: Mapping[str, float | None]
+) -> dict[str, pa.Array]:
+    """Of the reasons of each row the gravest, farthest over its line as lines go."""
     parents, flat = np.asarray(pc.list_parent_indices(reasons)), pc.list_flatten(reasons)
     names = _names(flat)
     scores, lines = (_floats(flat.field(name)) for name in ("score", "threshold"))
     with np.errstate(all="ignore"):
-        excess = np.nan_to_num((scores - lines) / np.maximum(np.abs(lines), 1e-9), nan=-1.0)
+        excess = scores - lines
+        share = np.nan_to_num(excess / (np.abs(scores) + np.abs(lines)), nan=-1.0)
+    graver = np.array([grave.get(n) == line for n, line in zip(names, lines, strict=True)], bool)
     # A sanitizer whose hint rows share leads, so that a group stays together.
-    order = np.lexsort((-excess, ~np.isin(names, GROUPED), parents))
+    order = np.lexsort((-share, ~graver, ~np.isin(names, GROUPED), parents))
     opinions = np.bincount(parents, minlength=rows)
     first = np.searchsorted(parents[order], np.arange(rows))
     # The last place stands for rows without a reason, which a fault alone can bring about.
