@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.decide import verdicts_file
-from pipelines.examined import evidence_file
+from pipelines.examined import Examined, evidence_file
 from pipelines.ingested import Ingested
 from pipelines.shards import ParquetShard
 from pipelines.store import key_of
@@ -21,7 +21,8 @@ from sanitizers.core.encoder import as_numbers, is_number
 from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: Sanitizers whose hint names a thing that rows share, so that one look decides on them all:
-#: a trigger, the slice where a cluster is at home. Of others a hint is about the row alone.
+#: a trigger, the slice where a cluster is at home. Of others a hint is about the row alone,
+#: unless they leave something that they have found, as those do that look for triggers.
 GROUPED = ("backdoors", "micro-concentration")
 #: Who holds the rows that could not be read.
 INGEST = "ingest"
@@ -87,7 +88,9 @@ def held_rows(
     positions = pa.array(held, pa.int64())
     judged = judged.take(positions)
     reasons = judged.column("reasons").combine_chunks()
-    told = _lead(reasons, len(held), grave) | _shared(reasons, evidence, shard, positions)
+    by_hint = {name: evidence[name] for name in grouping(evidence)}
+    told = _lead(reasons, len(held), grave, list(by_hint))
+    told |= _shared(reasons, by_hint, shard, positions)
     told |= _told(ingested.shard_files()[shard], roles, positions)
     columns = {
         "part": pa.array(np.full(len(held), part), pa.int16()),
@@ -134,13 +137,19 @@ def unreadable_rows(path: Path, part: int) -> Iterator[pa.Table]:
             yield table.select(HELD_SCHEMA.names).cast(HELD_SCHEMA)
 
 
+def grouping(evidence: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which sanitizers of a run have hints that rows share, those first that have proven them."""
+    proving = [name for name, folder in evidence.items() if Examined.load(folder).kept]
+    return tuple(dict.fromkeys([*proving, *(name for name in GROUPED if name in evidence)]))
+
+
 def shared_key(sanitizer: str, hint: str) -> str:
     """Name a group by what its rows share."""
     return key_of("group", sanitizer, hint)
 
 
 def _lead(
-    reasons: pa.ListArray, rows: int, grave: Mapping[str, float | None]
+    reasons: pa.ListArray, rows: int, grave: Mapping[str, float | None], grouped: Sequence[str]
 ) -> dict[str, pa.Array]:
     """Of the reasons of each row the gravest, farthest over its line as lines go."""
     parents, flat = np.asarray(pc.list_parent_indices(reasons)), pc.list_flatten(reasons)
@@ -151,7 +160,7 @@ def _lead(
         share = np.nan_to_num(excess / (np.abs(scores) + np.abs(lines)), nan=-1.0)
     graver = np.array([grave.get(n) == line for n, line in zip(names, lines, strict=True)], bool)
     # A sanitizer whose hint rows share leads, so that a group stays together.
-    order = np.lexsort((-share, ~graver, ~np.isin(names, GROUPED), parents))
+    order = np.lexsort((-share, ~graver, ~np.isin(names, grouped), parents))
     opinions = np.bincount(parents, minlength=rows)
     first = np.searchsorted(parents[order], np.arange(rows))
     # The last place stands for rows without a reason, which a fault alone can bring about.
@@ -174,15 +183,15 @@ def _names(reasons: pa.StructArray) -> NDArray[np.str_]:
 
 
 def _shared(
-    reasons: pa.ListArray, evidence: Mapping[str, Path], shard: int, positions: pa.Array
+    reasons: pa.ListArray, evidence: dict[str, Path], shard: int, positions: pa.Array
 ) -> dict[str, pa.Array]:
     """What rows have in common, by the hints of sanitizers that hold them."""
     parents, names = np.asarray(pc.list_parent_indices(reasons)), _names(pc.list_flatten(reasons))
     shared: NDArray[np.object_] = np.full(len(positions), None, dtype=object)
     by = shared.copy()
-    for name in reversed(GROUPED):
+    for name in reversed(evidence):
         flagged = np.unique(parents[names == name])
-        if name in evidence and len(flagged):
+        if len(flagged):
             hints = ParquetShard(evidence_file(evidence[name], shard)).read(["hint"]).column(0)
             said = hints.cast(pa.string()).take(positions).to_pylist()
             keys = {hint: shared_key(name, hint) for hint in set(said) if hint}
