@@ -29,9 +29,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger, emit_event
-from prefect.runner import Runner
 from prefect.runtime import flow_run
 from prefect.schedules import Cron
 from prefect.states import Crashed
@@ -39,12 +37,16 @@ from prefect.types.entrypoint import EntrypointType
 
 from pipelines.board import Board
 from pipelines.bound import SERVED_BY, end_with_server
-from pipelines.plan import Plan
-from pipelines.store import Store
 from pipelines.terminal import tell
 from sanitizers.core.errors import StoreError
 
+# A run is to start at once: what it, or what serves, needs besides takes seconds to import.
 if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
+
+    from pipelines.plan import Plan
+    from pipelines.store import Store
     from pipelines.watch import Watch
 
 Json = dict[str, Any]
@@ -109,8 +111,9 @@ def sanitize_arrivals(
         How many batches were run, and, where the plan was run, what came of it.
     """
     end_with_server()
-    # A run is to start at once, and what it needs takes seconds to import.
+    from pipelines.plan import Plan
     from pipelines.served import Served
+    from pipelines.store import Store
 
     given = Plan.read(Path(plan)) if isinstance(plan, str) else Plan.make(plan)
     served = Served(given, Store.open(store or given.store), _board, device, runner)
@@ -255,6 +258,8 @@ def serve(
     StoreError
         If the server, or what starts runs, ends.
     """
+    from prefect.runner import Runner
+
     os.environ[SERVED_BY] = str(os.getpid())
     at_once = max(2, len(plans))
     works = Runner("sanitize", query_seconds=POLL_SECONDS, limit=at_once, pause_on_shutdown=False)

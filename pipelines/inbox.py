@@ -14,6 +14,8 @@ from pipelines.readers.remote import NothingThereError
 from pipelines.readers.sources import digest_sources, find_sources, names_of, stamp_sources
 from sanitizers.core.errors import InputError
 
+#: The share of the time to settle after which a file is likely to be whole.
+SOON = 0.25
 #: A file beside another that says, by being there, that the other is whole.
 DONE = ".done"
 #: A file that says so of all files in its folder.
@@ -48,7 +50,11 @@ class Settling:
             name: before[name] if before.get(name, ("", 0.0))[0] == stamp else (stamp, now)
             for name, stamp in stamps.items()
         }
-        return {n for n, (_, since) in self._since.items() if now - since >= self.seconds}
+        return self.quiet(now, self.seconds)
+
+    def quiet(self, now: float, seconds: float) -> set[str]:
+        """The names of those that have not changed for so long, as of the last time."""
+        return {name for name, (_, since) in self._since.items() if now - since >= seconds}
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,17 @@ class Looked:
         For each content that lies in the source whole, the name of a file that holds it.
     waiting : int
         Files that are not whole yet.
+    soon : frozenset of str
+        Those among them that have not changed for a moment, and are likely to be whole soon.
     troubles : mapping of str to str
         Files that cannot be read, each with the reason.
     """
 
     new: tuple[Arrival, ...]
     there: Mapping[str, str]
-    waiting: int
-    troubles: Mapping[str, str]
+    waiting: int = 0
+    soon: frozenset[str] = frozenset()
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,16 +123,20 @@ class Inbox:
         seen = {n: s for n, s in self._seen.items() if n in files and s[0] == files[n][1]}
         open_ = {n: stamp for n, (_, stamp) in files.items() if n not in seen}
         whole = self._marked(open_, files)
-        settled = self._settling.settled(open_, time.monotonic())
+        now = time.monotonic()
+        settled = self._settling.settled(open_, now)
+        soon: set[str] = set()
         if not self.asked.marker:
             whole |= settled
+            soon = self._settling.quiet(now, SOON * self.asked.settle)
         troubles: dict[str, str] = {}
         new = [a for n in sorted(whole) if (a := self._take(n, files[n], seen, troubles))]
         if seen != self._seen:
             self.ledger.remember(seen)
             self._seen = seen
         there = {sha256: name for name, (_, sha256) in sorted(seen.items(), reverse=True)}
-        return Looked(tuple(new), there, len(files) - len(seen) - len(troubles), troubles)
+        waiting = frozenset(files.keys() - seen.keys() - troubles.keys())
+        return Looked(tuple(new), there, len(waiting), waiting & soon, troubles)
 
     def _files(self) -> dict[str, tuple[Path, str]]:
         try:

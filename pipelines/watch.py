@@ -21,8 +21,9 @@ from sanitizers.core.errors import SanitizeError
 TICK, SHORT = 1.0, 0.25
 #: A quick look may take this share of the time, at most.
 SHARE = 0.2
-#: Seconds until a run is asked for again where the first request has led to nothing.
-PATIENCE = 30.0
+#: Seconds until a run is asked for again where the first request has led to nothing, and where
+#: it was for files that were not whole yet.
+PATIENCE, EARLY = 30.0, 5.0
 
 
 class Office(Protocol):
@@ -38,19 +39,31 @@ class Office(Protocol):
         Parameters
         ----------
         contents : int
-            How many have arrived and are to be processed.
+            How many have arrived and are to be processed; 0 where one is about to.
         """
         ...
 
 
 @dataclass
 class Bell:
-    """When a run is asked for: once for what is due, and again where nothing came of it."""
+    """When a run is asked for: once for what is due, and again where nothing came of it.
+
+    For a file that is likely to be whole soon it is asked for, once, before that: what
+    settles and the process of a run that starts need not wait for each other.
+    """
 
     _rung: float = float("-inf")
     _due: frozenset[str] = frozenset()
+    _soon: frozenset[str] = frozenset()
+    _early: bool = False
 
-    def rings(self, due: frozenset[str], is_busy: Callable[[], bool], now: float) -> bool:
+    def rings(
+        self,
+        due: frozenset[str],
+        is_busy: Callable[[], bool],
+        now: float,
+        soon: frozenset[str] = frozenset(),
+    ) -> bool:
         """Whether to ask now.
 
         Parameters
@@ -61,11 +74,19 @@ class Bell:
             Whether a run is at work or asked for, which will process them too.
         now : float
             Seconds, by a clock that is never set back.
+        soon : frozenset of str
+            The files that are likely to be whole soon.
         """
-        if not due or (due == self._due and now - self._rung < PATIENCE) or is_busy():
+        new = soon - self._soon
+        if not (self._is_time(due, now) or new) or is_busy():
             return False
-        self._rung, self._due = now, due
+        self._rung, self._due, self._early = now, due, not due
+        self._soon = soon
         return True
+
+    def _is_time(self, due: frozenset[str], now: float) -> bool:
+        patience = PATIENCE if due == self._due else EARLY if self._early else 0.0
+        return bool(due) and now - self._rung >= patience
 
 
 @dataclass
@@ -100,7 +121,7 @@ class Watch:
 
     def _follow(self) -> None:
         """Look again and again; a fault is told, once, and may pass."""
-        looked, again = Looked((), {}, 0, {}), 0.0
+        looked, again = Looked((), {}), 0.0
         while not self._stop.is_set():
             woken = self._wake.wait(SHORT if looked.waiting else TICK)
             self._wake.clear()
@@ -112,7 +133,7 @@ class Watch:
                     self._tell_new(looked)
                 self._ask(looked)
             except Exception as error:
-                looked = replace(looked, waiting=0)
+                looked = replace(looked, waiting=0, soon=frozenset())
                 self._tell_trouble(error)
             # Listing a large source at every event of a busy one would do nothing else.
             self._stop.wait(min(TICK, (time.monotonic() - began) * (1 / SHARE - 1)))
@@ -120,7 +141,7 @@ class Watch:
     def _ask(self, looked: Looked) -> None:
         due = self.inbox.due(looked.there, time.time())
         contents = frozenset(arrival.sha256 for arrival in due)
-        if self._bell.rings(contents, self.office.is_busy, time.monotonic()):
+        if self._bell.rings(contents, self.office.is_busy, time.monotonic(), looked.soon):
             self.office.announce(len(contents))
 
     def _tell_new(self, looked: Looked) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.inbox import Inbox
 from pipelines.ledger import PUBLISHED, Ledger
 from pipelines.plan_parts import ArrivalsPart
-from pipelines.watch import PATIENCE, Bell, Watch, root_of
+from pipelines.watch import EARLY, PATIENCE, Bell, Watch, root_of
 
 A, B = frozenset("a"), frozenset("ab")
 
@@ -43,6 +43,20 @@ def test_the_bell_is_silent_while_a_run_is_at_work() -> None:
     # That run ended, and left something that came too late for it.
     assert not bell.rings(B, busy, 2.0)
     assert bell.rings(B, idle, 3.0)
+
+
+def test_the_bell_rings_once_before_a_file_is_whole() -> None:
+    bell, soon = Bell(), frozenset({"a.csv"})
+    none: frozenset[str] = frozenset()
+    assert not bell.rings(none, busy, 0.0, soon)
+    assert bell.rings(none, idle, 1.0, soon)
+    # It goes on growing, and stops again.
+    assert not bell.rings(none, idle, 2.0)
+    assert not bell.rings(none, idle, 3.0, soon)
+    # It is whole now: the run that was asked for is on its way to it; or was too soon.
+    assert not bell.rings(A, idle, 3.0)
+    assert bell.rings(A, idle, 1.0 + EARLY)
+    assert not bell.rings(A, idle, 2.0 + EARLY)
 
 
 @dataclass
@@ -93,8 +107,9 @@ def test_a_file_is_noticed_without_waiting_for_the_next_listing(scene: Scene) ->
     (scene.source / "a.csv").write_text("x\n1\n")
     scene.until(2)
     assert scene.desk.asked[1][0] - began < 3.0
-    assert [count for _, count in scene.desk.asked] == [1, 2]
-    assert scene.told == ["1 file arrived", "1 file arrived"]
+    # The first was asked for while it settled, the second while the first was due.
+    assert [count for _, count in scene.desk.asked] == [0, 1]
+    assert scene.told[0] == "1 file arrived"
 
 
 def test_what_is_processed_is_not_asked_for(scene: Scene) -> None:
