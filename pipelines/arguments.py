@@ -21,6 +21,8 @@ COMMANDS = {
     "review": "look at what is held, and rule, in the browser",
     "rule": "decide about rows: keep, quarantine, or none to take a decision back",
     "publish": "publish the last release again, with the rulings that have come since",
+    "compare": "say what changed from one release to another, and write it as a page",
+    "history": "write the page of a dataset's releases, with the trend of each sanitizer",
     "export": "write what is known of every row as one table, as label tools do",
     "keygen": "make the key that a store signs its releases with",
     "verify": "check a release: digests, row conservation, missing and extra files",
@@ -81,6 +83,14 @@ examples:
 examples:
   sanitize publish mine
   sanitize publish plan.toml --json
+""",
+    "compare": """\
+example:
+  sanitize compare sanitized/mine/releases/1.0.0 sanitized/mine/releases/1.1.0 --out changed.html
+""",
+    "history": """\
+example:
+  sanitize history mine
 """,
     "export": """\
 example:
@@ -226,6 +236,14 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         "--key", metavar="FILE", help="the public key that has to have signed it"
     )
     _add_store(made["keygen"])
+    made["compare"].add_argument("old", metavar="RELEASE", help="the folder of a release")
+    made["compare"].add_argument("new", metavar="RELEASE", help="the folder of a later one")
+    made["compare"].add_argument("--out", metavar="FILE", help="write a page")
+    made["history"].add_argument("dataset", metavar="DATASET")
+    made["history"].add_argument(
+        "--out", metavar="FILE", help="default: index.html in the folder of the dataset"
+    )
+    _add_store(made["history"])
     made["export"].add_argument("dataset", metavar="DATASET")
     made["export"].add_argument(
         "--out", metavar="FILE", required=True, help="ends in .csv or .parquet"

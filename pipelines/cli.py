@@ -80,6 +80,8 @@ def _dispatch(said: Namespace) -> int:
         "status": commands.status,
         "rule": commands_release.rule,
         "publish": commands_release.publish,
+        "compare": commands_release.compare,
+        "history": commands_release.history,
         "export": commands_release.export,
         "keygen": commands_release.keygen,
         "review": commands_review.review,

@@ -68,6 +68,33 @@ def export(said: Namespace) -> int:
     return 0
 
 
+def compare(said: Namespace) -> int:
+    """Say what changed from one release to another."""
+    from pipelines.comparing import compare, write_comparison
+
+    found = compare(Path(said.old), Path(said.new))
+    answer(f"{found.old.dataset} {found.old.version} and {found.new.version}")
+    answer(f"  {found.same:,} rows lie where they lay")
+    for change in found.changes:
+        answer(
+            f"  {change.rows:,} rows: {change.old or 'not there'} to {change.new or 'not there'}"
+        )
+    for key, before, after in found.settings:
+        answer(plain(f"  {key}: {before}, now {after}"))
+    if said.out:
+        answer(plain(f"page: {write_comparison(found, Path(said.out))}"))
+    return 0
+
+
+def history(said: Namespace) -> int:
+    """Write the page of a dataset's releases."""
+    from pipelines.history import write_history
+
+    store = Store.open(_root(said.store), create=False)
+    answer(plain(str(write_history(store, said.dataset, Path(said.out) if said.out else None))))
+    return 0
+
+
 def keygen(said: Namespace) -> int:
     """Make the key that the store signs its releases with."""
     from pipelines.signing import PRIVATE, Key, make_key

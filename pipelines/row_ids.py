@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,47 @@ def repeated(files: Sequence[Path], spill: Path) -> tuple[int, str]:
             " (select h from twice) group by row_id having count(*) > 1)"
         ).fetchone()
     return (int(row[0]), str(row[1])) if row and row[0] else (0, "")
+
+
+@dataclass(frozen=True)
+class Move:
+    """Rows that went from one place to another; None is no place at all."""
+
+    old: str | None
+    new: str | None
+    rows: int
+    examples: tuple[str, ...]
+
+
+def moves(
+    old: Mapping[str, Sequence[Path]],
+    new: Mapping[str, Sequence[Path]],
+    spill: Path,
+    examples: int,
+) -> Iterator[Move]:
+    """Compare where the rows of two sets of Parquet files lie.
+
+    Parameters
+    ----------
+    old, new : mapping of str to sequence of Path
+        For each place its files.
+    spill : Path
+    examples : int
+        Ids that are named of each move, the first ones by their order.
+    """
+    with _database(spill) as database:
+        for name, places in (("old_ids", old), ("new_ids", new)):
+            database.execute(f"create table {name} (row_id varchar, place varchar)")
+            for place, files in places.items():
+                database.register("ids", _ids(files))
+                database.execute(f"insert into {name} select row_id, ? from ids", [place])
+        rows = database.execute(
+            "select o.place, n.place, count(*), min(coalesce(n.row_id, o.row_id), ?)"
+            " from old_ids o full join new_ids n on o.row_id = n.row_id group by all",
+            [examples],
+        ).fetchall()
+    for before, after, count, named in rows:
+        yield Move(before, after, int(count), tuple(named or ()))
 
 
 def seen_before(
