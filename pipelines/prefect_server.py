@@ -34,6 +34,15 @@ _SINGLE = {
     "PREFECT_UI_ENABLED": "false",
 }
 
+#: The server, on a port that it is handed; connections that may wait there for it.
+_RUN = """
+import socket, sys, uvicorn
+app = "prefect.server.api.server:create_app"
+config = uvicorn.Config(app, factory=True, lifespan="on", log_level="warning")
+uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+"""
+_BACKLOG = 2048
+
 
 @dataclass(frozen=True)
 class PrefectServer:
@@ -54,13 +63,14 @@ class PrefectServer:
     watch: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, port: int, *, single: bool = False) -> PrefectServer:
+    def start(cls, listener: socket.socket, *, single: bool = False) -> PrefectServer:
         """Start the server, without waiting until it answers.
 
         Parameters
         ----------
-        port : int
-            Where it serves, the environment is to name it too; see `prefect_settings`.
+        listener : socket
+            Of `listen`; it is the server's from now on. Where it serves, the environment is to
+            name its port too; see `prefect_settings`.
         single : bool
             For one run only, without a page.
         """
@@ -68,9 +78,11 @@ class PrefectServer:
         with writing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             file = log.open("wb")
-        with file:
+        port = listener.getsockname()[1]
+        with file, listener:
             process = subprocess.Popen(
-                _command(port),
+                [sys.executable, "-c", _RUN, str(listener.fileno())],
+                pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -130,21 +142,17 @@ def single_server() -> Iterator[PrefectServer]:
     It takes seconds to start, and so does the import of Prefect; at once they take as long
     as one of them.
     """
-    server = PrefectServer.start(_any_port(), single=True)
+    server = PrefectServer.start(_any(), single=True)
     try:
         yield server
     finally:
         server.stop()
 
 
-def _command(port: int) -> list[str]:
-    app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on")
-    address = ("--host", HOST, "--port", str(port))
-    return [sys.executable, "-m", "uvicorn", *app, *address, "--log-level", "warning"]
+def listen(port: int | None) -> socket.socket:
+    """Take a port for a server of our own: the one that is asked for, 4200, or any.
 
-
-def choose_port(port: int | None) -> int:
-    """The port for a server of our own: the one that is asked for, 4200, or any that is free.
+    It is held from here on, so that no other process can answer there in the server's name.
 
     Raises
     ------
@@ -153,34 +161,37 @@ def choose_port(port: int | None) -> int:
     """
     if port:
         return _given(port)
-    if _is_free(PORT):
-        return PORT
-    return _any_port()
+    return _listener(PORT) or _any()
 
 
-def _any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def _any() -> socket.socket:
+    made = _listener(0)
+    if made is None:
+        raise StoreError("no port is free on this machine")
+    return made
 
 
-def _given(port: int) -> int:
+def _given(port: int) -> socket.socket:
     """Wait until a server that was killed has let go of the port."""
     until = time.monotonic() + PORT_SECONDS
-    while not _is_free(port):
+    while (made := _listener(port)) is None:
         if time.monotonic() >= until:
             raise PlanError(f"port {port} is taken", do="name another one with --port")
         time.sleep(0.1)
-    return port
+    return made
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise PlanError(f"port {port}: {error.strerror}", do="name another one") from None
-    return True
+def _listener(port: int) -> socket.socket | None:
+    """Listen on a port; None where it is taken."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((HOST, port))
+        # Two may be bound to one port, and only one may listen.
+        made.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        made.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            return None
+        raise PlanError(f"port {port}: {error}", do="name another one with --port") from None
+    return made

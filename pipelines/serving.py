@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.disk import locked, make_folder
 from pipelines.plan import Plan
-from pipelines.prefect_server import PrefectServer, choose_port
+from pipelines.prefect_server import PrefectServer, listen
 from pipelines.prefect_settings import prepare_to_serve
 from pipelines.store import Store
 from pipelines.terminal import StderrConsole, plain
@@ -95,9 +95,9 @@ def _orchestrator(
         prepare_to_serve(store, None, verbose=verbose)
         yield given.removesuffix("/").removesuffix("/api"), lambda: True
         return
-    chosen = choose_port(port)
-    prepare_to_serve(store, chosen, verbose=verbose)
-    server = PrefectServer.start(chosen)
+    listener = listen(port)
+    prepare_to_serve(store, listener.getsockname()[1], verbose=verbose)
+    server = PrefectServer.start(listener)
     try:
         # Both take seconds; the one need not wait for the other.
         import pipelines.arrivals  # noqa: F401
