@@ -45,10 +45,10 @@ RAY = pytest.param(
 )
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Runner]:
-    """Two processes that all tests of this module may share: they take seconds to start."""
-    with opened("processes:2") as runner:
+@pytest.fixture(scope="module", params=["processes:2", RAY])
+def two(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """Two workers that all tests of this module share: they take seconds to start."""
+    with opened(request.param) as runner:
         yield runner
 
 
@@ -160,12 +160,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return released(tmp_path_factory.mktemp("here") / "run", LOCAL)
 
 
-@pytest.mark.parametrize("said", ["processes:2", RAY])
 def test_a_release_is_the_same_byte_for_byte_wherever_its_shards_are_scored(
-    said: str, here: dict[str, bytes], tmp_path: Path
+    two: Runner, here: dict[str, bytes], tmp_path: Path
 ) -> None:
-    with opened(said) as runner:
-        there = released(tmp_path / "run", runner)
+    there = released(tmp_path / "run", two)
     assert here.keys() == there.keys()
     assert {name for name in here if here[name] != there[name]} == set()
     parts = ("evidence", "runs", "clean", "quarantine")
@@ -189,26 +187,25 @@ def test_embeddings_are_the_same_wherever_they_are_made(two: Runner, tmp_path: P
 # ---------------------------------------------------------------- faults
 
 
-@dataclass(frozen=True)
-class Mean(Toy):
-    """Fails on a row of a given value; otherwise says it."""
+def failing(bad: float) -> Toy:
+    """A sanitizer that fails on rows of a value; of classes that travel as they are."""
 
-    name: ClassVar[str] = "mean"
-    bad: float = 1e9
+    @dataclass(frozen=True)
+    class Scorer(ToyScorer):
+        def score(self, batch: Batch) -> NDArray[np.float64]:
+            scores = super().score(batch)
+            if (scores == bad).any():
+                raise ZeroDivisionError("a bad row")
+            return scores
 
-    def fit(self, data: Dataset) -> MeanScorer:
-        return MeanScorer(self.column, bad=self.bad)
+    @dataclass(frozen=True)
+    class Failing(Toy):
+        name: ClassVar[str] = "failing"
 
+        def fit(self, data: Dataset) -> Scorer:
+            return Scorer(self.column)
 
-@dataclass(frozen=True)
-class MeanScorer(ToyScorer):
-    bad: float = 1e9
-
-    def score(self, batch: Batch) -> NDArray[np.float64]:
-        scores = super().score(batch)
-        if (scores == self.bad).any():
-            raise ZeroDivisionError("a bad row")
-        return scores
+    return Failing()
 
 
 @pytest.fixture
@@ -223,13 +220,13 @@ def test_a_sanitizer_that_fails_elsewhere_fails_the_run_as_it_would_here(
     said = []
     for name, runner in (("here", LOCAL), ("there", two)):
         with pytest.raises(EvidenceError) as caught:
-            examine(Mean(bad=7.0), dataset, tmp_path / name, runner=runner)
+            examine(failing(7.0), dataset, tmp_path / name, runner=runner)
         said.append(str(caught.value))
         assert not (tmp_path / name / MARKER).exists()
     assert said[0] == said[1]
     # The workers live on, and what was finished is kept.
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "there").glob("evidence-*")}
-    examine(Mean(), dataset, tmp_path / "there", runner=two)
+    examine(failing(-1.0), dataset, tmp_path / "there", runner=two)
     assert before
     for name, at in before.items():
         assert (tmp_path / "there" / name).stat().st_mtime_ns == at
@@ -250,9 +247,9 @@ def test_a_folder_that_is_not_at_hand_is_told(dataset: Dataset, tmp_path: Path) 
             return iter(done)
 
     with pytest.raises(StoreError, match="finds no folder"):
-        examine(Mean(), dataset, tmp_path / "e", runner=Elsewhere())
+        examine(Toy(), dataset, tmp_path / "e", runner=Elsewhere())
     with pytest.raises(StoreError, match="1 files that workers have written are not here"):
-        examine(Mean(), dataset, tmp_path / "f", runner=Claims())
+        examine(Toy(), dataset, tmp_path / "f", runner=Claims())
     assert not (tmp_path / "f" / MARKER).exists()
 
 

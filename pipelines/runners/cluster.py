@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pipelines.manifest import tool
 from pipelines.quiet import quiet
-from pipelines.runners.runner import Work, do, groups, lost, stranded
+from pipelines.runners.runner import LOCAL, Work, do, groups, lost, stranded
 from sanitizers.core.errors import PlanError, SanitizeError
 from sanitizers.core.images import cores
 
@@ -26,13 +26,12 @@ T = TypeVar("T")
 _SETTINGS = {
     # Nothing is sent anywhere.
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A worker without a GPU of its own sees none; the default is about to become this.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Else SIGTERM prints a trace, and aborts the process three seconds later.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
     # The first error of a run is told; those of other shards would be logged besides.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
+_AGAIN = "see what the cluster says of its memory; the same command goes on where this stopped"
 _START = (
     "start one (where it asks for a token, set RAY_AUTH_MODE=token and have it in "
     "~/.ray/auth_token), or run with --runner local"
@@ -62,24 +61,18 @@ class Cluster:
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def map(self, work: Work[T], count: int, *, device: str = "cpu") -> Iterator[T]:
+        if count < 2:
+            yield from LOCAL.map(work, count)
+            return
         ray = self._connected()
-        parts = groups(count, self.workers or int(ray.cluster_resources().get("CPU", 1)))
-        gpus = 1 if device == "cuda" else 0
-        task = ray.remote(_do_alike).options(num_cpus=1, num_gpus=gpus, max_retries=1)
         try:
-            handed = ray.put(work)
-        except TypeError as error:
-            raise stranded(error) from error
-        version = tool().version
-        running = [task.remote(version, handed, part) for part in parts]
-        try:
-            while running:
-                (first, *_), running = ray.wait(running)
-                yield from _fetched(ray, first)
-        finally:
-            for left in running:
-                with suppress(Exception):  # the cluster may be gone, and a first error is told
-                    ray.cancel(left)
+            have = ray.cluster_resources()
+            if device == "cuda" and have.get("GPU", 0) < 1:
+                raise PlanError("no machine of the Ray cluster has a GPU", do="say --device cpu")
+            parts = groups(count, self.workers or int(have.get("CPU", 1)))
+            yield from _hand_out(ray, work, parts, 1 if device == "cuda" else 0)
+        except (ConnectionError, ray.exceptions.RayError) as error:
+            raise lost(f"{type(error).__name__}: {error}", _AGAIN) from error
 
     def close(self) -> None:
         with self._lock:
@@ -156,17 +149,35 @@ def _leave() -> None:
     ray.shutdown()
 
 
+def _hand_out(ray: Any, work: Work[T], parts: list[range], gpus: int) -> Iterator[T]:
+    """Have groups of shards worked on, each by a worker with a core and so many GPUs."""
+    task = ray.remote(_do_alike).options(num_cpus=1, num_gpus=gpus, max_retries=1)
+    try:
+        handed = ray.put(work)
+    except TypeError as error:
+        raise stranded(error) from error
+    running = [task.remote(tool().version, handed, part) for part in parts]
+    try:
+        while running:
+            (first, *_), running = ray.wait(running)
+            yield from _fetched(ray, first)
+    finally:
+        for left in running:
+            with suppress(Exception):  # the cluster may be gone, and a first error is told
+                ray.cancel(left)
+
+
 def _fetched(ray: Any, reference: Any) -> list[Any]:
     """What a worker has returned, or the error that it raised, as it was raised."""
-    again = "see what the cluster says of its memory; the same command goes on where this stopped"
     try:
         return list(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, Exception):
             raise error.cause from error
         raise stranded(error) from error
-    except ray.exceptions.RayError as error:
-        raise lost(f"{type(error).__name__}: {error}", again) from error
+    except ray.exceptions.RaySystemError as error:
+        # What a worker could not even unpack, for instance for a module that it does not have.
+        raise stranded(error) from error
 
 
 def _do_alike(version: str, work: Work[T], numbers: range) -> list[T]:

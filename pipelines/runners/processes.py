@@ -44,8 +44,8 @@ class Processes:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def map(self, work: Work[T], count: int, *, device: str = "cpu") -> Iterator[T]:
-        if device != "cpu":
-            # Processes would only stand in one another's way on a GPU.
+        # On a GPU processes would only stand in one another's way.
+        if device != "cpu" or count < 2:
             yield from LOCAL.map(work, count)
             return
         left, why = groups(count, self.workers), ""
