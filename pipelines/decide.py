@@ -287,13 +287,14 @@ def _decision(
 
 def _summarise(ingested: Ingested, evidence: Mapping[str, Path]) -> dict[str, ScoreSummary]:
     """The scores of all rows, and those of the rows of an earlier release."""
-    rows = ingested.rows + sum(shard.rows for shard in ingested.earlier)
+    published = ingested.published_files()
+    rows = ingested.rows + sum(shard.rows for shard in published)
     summaries = {name: ScoreSummary(rows) for name in evidence}
     for number, shard in enumerate(ingested.shard_files()):
         _add(summaries, shard, partial(_said, evidence, read_evidence, number))
     # The sum of the evidence is calibrated on trusted rows; earlier ones add nothing to it.
     single = {name: summary for name, summary in summaries.items() if name != CONSENSUS}
-    for number, shard in enumerate(ingested.earlier_files()):
+    for number, shard in enumerate(published):
         _add(single, shard, partial(_said, evidence, read_earlier, number), judged=False)
     return summaries
 

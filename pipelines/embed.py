@@ -102,7 +102,7 @@ def embed(
     with progress.stage(f"embed: {encoder.name}", rows, count) as stage, quiet():
         try:
             started = time.monotonic()
-            embedder = encoder.fit(replace(dataset, trusted=()), used)
+            embedder = encoder.fit(replace(dataset.learned, trusted=()), used)
             return tuple(
                 _embed_part(
                     encoder.name, embedder, dataset.roles, *part, used, started, stage, runner

@@ -33,7 +33,8 @@ from sanitizers.core.errors import InputError, IntegrityError, PlanError
 from sanitizers.core.verdicts import KEEP
 from sanitizers.risks import NOTE, WARNING, Finding
 
-#: Earlier clean rows that new ones are scanned beside: so many times theirs, within limits.
+#: Clean rows of the release that new ones are scanned beside: so many times theirs, at least
+#: and at most.
 TIMES, LEAST, MOST = 4, 20_000, 100_000
 #: Files that these rows come from, at most, so that a long history costs no more.
 MOST_FILES = 32
@@ -267,14 +268,15 @@ def join(
     try:
         with progress.stage(f"join: {base.version}", plain.rows, len(plain.shards)) as stage:
             shards, again = _number(plain, base, new, salt)
-            earlier = _sample(base, plain.rows, new, salt)
+            earlier, aside = _sample(base, plain.rows, new, salt)
             stage.advance(plain.rows)
         if (unreadable := plain.unreadable_file()) is not None:
             os.link(unreadable, new / unreadable.name)
         digest = key_of("joined", base.manifest.source.digest, plain.digest)
         joined = {k: v for k, v in asdict(plain).items() if k != "folder"}
         joined |= {"shards": [asdict(s) for s in shards], "digest": digest}
-        joined |= {"onto": base.version, "earlier": [asdict(s) for s in earlier], "again": again}
+        joined |= {"onto": base.version, "again": again}
+        joined |= {"earlier": [asdict(s) for s in earlier], "aside": [asdict(s) for s in aside]}
         write_json(new / MARKER, joined)
         with writing(folder):
             remove(folder)
@@ -355,31 +357,47 @@ def _renamed(table: pa.Table, before: Mapping[str, int], salt: bytes) -> pa.Tabl
     return table
 
 
-def _sample(base: Base, rows: int, new: Path, salt: bytes) -> list[ShardFile]:
-    """Write some clean rows of the release, chosen with the salt of the store."""
+def _sample(
+    base: Base, rows: int, new: Path, salt: bytes
+) -> tuple[list[ShardFile], list[ShardFile]]:
+    """Write some rows of the release, chosen with the salt of the store.
+
+    Returns
+    -------
+    list of ShardFile
+        Clean rows.
+    list of ShardFile
+        Rows that were set aside, as large a share of them.
+    """
     seed = int(key_of("earlier", base.manifest.run, base.version, salt.hex()), 16)
     rng = np.random.default_rng(seed)
     wanted = min(MOST, max(LEAST, TIMES * rows))
-    written = list[ShardFile]()
-    for file, positions in _chosen(base.clean, wanted, rng):
-        table = ParquetShard(base.folder / file.path).read().take(pa.array(positions))
-        keys = pa.array(row_keys(table.column(ROW_ID).to_pylist(), salt))
-        path = new / shard_name(len(written), "earlier")
-        written.append(_written(path, table.append_column(ROW_KEY, keys)))
+    share = min(1.0, wanted / max(sum(file.rows or 0 for file in base.clean), 1))
+    written: tuple[list[ShardFile], list[ShardFile]] = ([], [])
+    others = tuple(file for file in base.rows_files if file not in base.clean)
+    for kind, files, into in zip(("earlier", "aside"), (base.clean, others), written, strict=True):
+        for file, positions in _chosen(files, share, rng):
+            table = ParquetShard(base.folder / file.path).read().take(pa.array(positions))
+            # What was set aside has two columns more: the verdict and its reasons.
+            table = table if kind == "earlier" else table.select(table.column_names[:-2])
+            keys = pa.array(row_keys(table.column(ROW_ID).to_pylist(), salt))
+            path = new / shard_name(len(into), kind)
+            into.append(_written(path, table.append_column(ROW_KEY, keys)))
     return written
 
 
 def _chosen(
-    files: Sequence[FileEntry], wanted: int, rng: np.random.Generator
+    files: Sequence[FileEntry], share: float, rng: np.random.Generator
 ) -> list[tuple[FileEntry, NDArray[np.int64]]]:
     """Which rows of which files: all files have their share, where there are not too many."""
     rows = np.array([file.rows or 0 for file in files], dtype=np.int64)
+    wanted = share * rows.sum()
     if len(files) > MOST_FILES:
         some = rng.choice(len(files), MOST_FILES, replace=False, p=rows / rows.sum())
         files, rows = [files[i] for i in sorted(some)], rows[np.sort(some)]
     size = sum(file.bytes for file in files)
-    wanted = min(wanted, int(rows.sum() * min(1.0, MOST_BYTES / max(size, 1))))
-    share = min(1.0, wanted / max(int(rows.sum()), 1))
+    wanted = min(wanted, rows.sum() * min(1.0, MOST_BYTES / max(size, 1)))
+    share = min(1.0, wanted / max(rows.sum(), 1))
     found = []
     for file, count in zip(files, rows.tolist(), strict=True):
         taken = min(count, int(np.ceil(share * count)))

@@ -76,6 +76,8 @@ class Ingested:
         The release that the rows join; None where they stand for themselves.
     earlier : tuple of ShardFile
         Clean rows of that release, a sample, for fits to look at.
+    aside : tuple of ShardFile
+        Rows that it has set aside, as large a share of them, for lines to be drawn on.
     again : int
         Rows that the release has too, value for value; unknown where a column names the rows.
     """
@@ -91,20 +93,22 @@ class Ingested:
     salt_digest: str
     onto: str | None = None
     earlier: tuple[ShardFile, ...] = ()
+    aside: tuple[ShardFile, ...] = ()
     again: int = 0
 
     @property
     def digests(self) -> list[str]:
-        """The digests of all shards that fits look at, in order."""
-        return [shard.sha256 for shard in (*self.earlier, *self.shards)]
+        """The digests of all shards that fits and lines look at, in order."""
+        return [shard.sha256 for shard in (*self.earlier, *self.aside, *self.shards)]
 
     def shard_files(self) -> tuple[ParquetShard, ...]:
         """The shards, in order."""
         return tuple(ParquetShard(self.folder / shard.name) for shard in self.shards)
 
-    def earlier_files(self) -> tuple[ParquetShard, ...]:
-        """The rows of the release that these join, a sample."""
-        return tuple(ParquetShard(self.folder / shard.name) for shard in self.earlier)
+    def published_files(self) -> tuple[ParquetShard, ...]:
+        """Rows of the release that these join: clean ones, then those that it set aside."""
+        shards = (*self.earlier, *self.aside)
+        return tuple(ParquetShard(self.folder / shard.name) for shard in shards)
 
     def unreadable_file(self) -> Path | None:
         """The file of the rows that could not be read, None where there are none.
@@ -115,8 +119,9 @@ class Ingested:
 
     def dataset(self, roles: Roles, salt: bytes, trusted: Ingested | None = None) -> Dataset:
         """See the rows through roles, after those of the release that they join."""
-        earlier, vouched = self.earlier_files(), trusted.shard_files() if trusted else ()
-        return Dataset((*earlier, *self.shard_files()), roles, salt, vouched, len(earlier))
+        shards = (*self.published_files(), *self.shard_files())
+        vouched = trusted.shard_files() if trusted else ()
+        return Dataset(shards, roles, salt, vouched, len(self.earlier), len(self.aside))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -134,7 +139,7 @@ class Ingested:
             raise IntegrityError(
                 f"{folder / MARKER} is damaged: {error}", do="remove its folder and run again"
             ) from None
-        for shard in (*loaded.earlier, *loaded.shards):
+        for shard in (*loaded.earlier, *loaded.aside, *loaded.shards):
             path = folder / shard.name
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 raise IntegrityError(
@@ -152,6 +157,7 @@ def _from_json(known: dict[str, Any]) -> dict[str, Any]:
         "columns": tuple(ColumnProfile(**c) for c in known["columns"]),
         "onto": known.get("onto"),
         "earlier": tuple(ShardFile(**s) for s in known.get("earlier", ())),
+        "aside": tuple(ShardFile(**s) for s in known.get("aside", ())),
         "again": known.get("again", 0),
         **{name: known[name] for name in plain},
     }

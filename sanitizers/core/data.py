@@ -313,8 +313,11 @@ class Dataset:
         Rows that a person vouches for, from a file of their own. Rows that the
         ``trusted`` column vouches for are found among `shards`.
     earlier : int
-        How many of the first shards hold rows of an earlier release: a fit sees them like
-        all others, and nobody judges them again.
+        How many of the first shards hold clean rows of an earlier release: a fit sees them
+        like all others, and nobody judges them again.
+    aside : int
+        How many of the shards after these hold rows that this release has set aside: no fit
+        sees them, but lines are drawn on them too.
     """
 
     shards: tuple[Shard, ...]
@@ -322,6 +325,7 @@ class Dataset:
     salt: bytes
     trusted: tuple[Shard, ...] = ()
     earlier: int = 0
+    aside: int = 0
 
     def __getstate__(self) -> dict[str, object]:
         # To another process goes, worked out, what every batch is seen through; the rows that
@@ -336,8 +340,20 @@ class Dataset:
 
     @property
     def judged(self) -> tuple[Shard, ...]:
-        """The shards whose rows are judged: all but the earlier ones."""
-        return self.shards[self.earlier :]
+        """The shards whose rows are judged: all but those of an earlier release."""
+        return self.shards[self.earlier + self.aside :]
+
+    @property
+    def published(self) -> tuple[Shard, ...]:
+        """The shards of an earlier release."""
+        return self.shards[: self.earlier + self.aside]
+
+    @cached_property
+    def learned(self) -> Dataset:
+        """The rows that fits may see: all but those that were set aside."""
+        if not self.aside:
+            return self
+        return replace(self, shards=(*self.shards[: self.earlier], *self.judged), aside=0)
 
     @classmethod
     def from_table(cls, table: pa.Table, roles: Roles, *, salt: bytes = b"dataset") -> Dataset:
@@ -389,8 +405,8 @@ class Dataset:
 
     @cached_property
     def new(self) -> Dataset:
-        """The rows that are judged, without the earlier ones."""
-        return replace(self, shards=self.judged, earlier=0) if self.earlier else self
+        """The rows that are judged, and no others."""
+        return replace(self, shards=self.judged, earlier=0, aside=0) if self.published else self
 
     def batch(self, table: pa.Table) -> Batch:
         """See rows of this dataset through its roles and its encoder."""
