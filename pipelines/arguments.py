@@ -321,6 +321,9 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, metavar="N", help="4250, or another where that is taken"
     )
     parser.add_argument("--no-open", action="store_true", help="do not open the browser")
+    parser.add_argument(
+        "--held", action="store_true", help="the last run that was held, not the last release"
+    )
     shared = parser.add_argument_group("a shared server")
     shared.add_argument("--users", metavar="FILE", help="who may sign in")
     shared.add_argument("--add-user", metavar="NAME", help="ask for a password, and leave")

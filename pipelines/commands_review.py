@@ -13,6 +13,7 @@ from sanitizers.core.errors import PlanError
 
 def review(said: Namespace) -> int:
     """Serve the review until it is stopped, or add a user."""
+    from pipelines.review.desk import Desk
     from pipelines.review.serve import Listening, ask_user
     from pipelines.review.serve import review as serve
 
@@ -28,5 +29,11 @@ def review(said: Namespace) -> int:
     where.check(users)
     plan = Plan.make({"dataset": {"name": "any", "source": "any", "store": said.store}})
     store = Store.open(plan.store, create=False)
-    serve(store, said.dataset, where, users, console=StderrConsole(), browse=not said.no_open)
+    serve(
+        Desk(store, said.dataset, said.held),
+        where,
+        users,
+        console=StderrConsole(),
+        browse=not said.no_open,
+    )
     return 0

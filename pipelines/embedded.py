@@ -118,6 +118,11 @@ class EmbeddedShard:
             )
         return table.append_column(EMBEDDING, vectors.column(0)).select(names)
 
+    def row(self, at: int) -> pa.Table:
+        """Read one row by its position."""
+        vector = self.embeddings.row(at, [EMBEDDING]).column(0)
+        return self.rows_file.row(at).append_column(EMBEDDING, vector)
+
 
 def with_embeddings(dataset: Dataset, folders: Sequence[Path]) -> Dataset:
     """A dataset whose shards hold their embeddings too, as its role ``embedding``.

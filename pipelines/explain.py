@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.base import runs_until
 from pipelines.decide import Decision, verdicts_file
 from pipelines.examined import read_evidence
-from pipelines.growing import runs_until
 from pipelines.ingest import FILE, ROW, Ingested
 from pipelines.manifest import Manifest, Run
 from pipelines.pictures import described
@@ -195,9 +195,9 @@ def explain_at(
     number, at = place
     shard = ingested.shard_files()[number]
     ids = shard.read([ROW_ID]).column(ROW_ID)
-    row = shard.read().slice(at, 1)
+    row = shard.row(at)
     folder = store.run(run.dataset, run.key)
-    judged = ParquetShard(verdicts_file(folder, number)).read().slice(at, 1).to_pylist()[0]
+    judged = ParquetShard(verdicts_file(folder, number)).row(at).to_pylist()[0]
     lines = {line.sanitizer: line for line in Decision.load(folder).thresholds}
     messages = {reason["sanitizer"]: reason["message"] for reason in judged["reasons"] or ()}
     opinions = []

@@ -55,6 +55,27 @@ def thumbnail(data: bytes, characters: int) -> str:
     return ""
 
 
+def enlarged(data: bytes, side: int) -> bytes | None:
+    """Paint an image anew, as the bytes of a PNG.
+
+    Parameters
+    ----------
+    data : bytes
+    side : int
+        Pixels of the longer side, at most.
+
+    Returns
+    -------
+    bytes or None
+        None where the image cannot be decoded.
+    """
+    try:
+        pixels = decode([data], common_shape([form(data)], side))[0]
+    except UndecodableError:
+        return None
+    return _png(pixels)
+
+
 def painted(pixels: NDArray[np.uint8]) -> str:
     """Paint pixels, as a ``data:`` address.
 
@@ -63,7 +84,11 @@ def painted(pixels: NDArray[np.uint8]) -> str:
     pixels : ndarray of uint8, shape (H, W, C)
         C is 1 for grey, 3 for colours, 4 for colours and opacity.
     """
+    return "data:image/png;base64," + base64.b64encode(_png(pixels)).decode("ascii")
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     out = io.BytesIO()
     flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     Image.fromarray(np.ascontiguousarray(flat)).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return out.getvalue()

@@ -65,11 +65,26 @@ class ParquetShard:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read the rows; `columns` limits what is read, None reads all."""
+        return self._read(columns, None)
+
+    def row(self, at: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read one row by its position, and no more of the file than the group that it lies in."""
+        start = 0
+        for number in range(self._metadata.num_row_groups):
+            rows = int(self._metadata.row_group(number).num_rows)
+            if at < start + rows:
+                return self._read(columns, number).slice(at - start, 1)
+            start += rows
+        raise IntegrityError(f"{self.path} has {start:,} rows, and no row {at:,}")
+
+    def _read(self, columns: Sequence[str] | None, group: int | None) -> pa.Table:
         names = list(self.schema.names if columns is None else columns)
         schema = pa.schema([self.schema.field(name) for name in names])
         try:
             # One file, never a dataset: a folder name such as "year=2020" is no column.
-            table = pq.ParquetFile(self.path).read(columns=names).select(names)
+            with pq.ParquetFile(self.path) as file:
+                found = file.read(names) if group is None else file.read_row_group(group, names)
+            table = found.select(names)
         except (OSError, pa.ArrowException) as error:
             raise IntegrityError(f"{self.path} cannot be read: {_first_line(error)}") from None
         restored = [_restore(table.column(i), f.type) for i, f in enumerate(schema)]

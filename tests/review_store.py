@@ -94,7 +94,7 @@ def publish_rows(
 ) -> Path:
     """Publish rows of which some are held by `outliers`, and some by `micro-concentration`."""
     roles = roles or Roles(label="class", source="from", time="at", features=("x", "y", "flood"))
-    key = key_of(dataset, rows.num_rows, list(ids or ())[:3], rows.schema.to_string())
+    key = key_of(dataset, rows.schema.to_string(), repr(rows.to_pydict()), list(ids or ()))
     data = hand_in(
         store.inputs(dataset, key), rows, shard_rows=shard_rows, ids=ids, unreadable=unreadable
     )

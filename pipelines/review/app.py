@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import partial
 from typing import Annotated
 
@@ -22,6 +21,8 @@ from sanitizers.core.errors import PlanError, SanitizeError, StoreError
 
 #: Rows of a sheet, at most.
 SHEET = 1_000_000
+#: Pixels at the longer side of a picture, in a list and on the page of its row.
+SMALL, LARGE = 96, 768
 
 router = APIRouter()
 
@@ -202,12 +203,14 @@ def group(request: Request, dataset: str, group: str, skip: int = 0) -> Response
 
 
 @router.get("/d/{dataset}/image")
-def image(request: Request, dataset: str, row_id: Annotated[str, Query(alias="id")]) -> Response:
+def image(
+    request: Request, dataset: str, row_id: Annotated[str, Query(alias="id")], small: bool = False
+) -> Response:
     """Give the image of a row, painted anew."""
-    painted = seat_of(request, dataset).picture(row_id)
-    if not painted:
+    painted = seat_of(request, dataset).picture(row_id, SMALL if small else LARGE)
+    if painted is None:
         return PlainTextResponse("This row has no image that can be shown.\n", 404)
-    return Response(base64.b64decode(painted.partition(",")[2]), media_type="image/png")
+    return Response(painted, media_type="image/png")
 
 
 @router.get("/d/{dataset}/held.csv")

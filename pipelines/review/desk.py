@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from pipelines.examined import read_kept
-from pipelines.pictures import thumbnail
+from pipelines.pictures import enlarged
 from pipelines.progress import SILENT, Progress
 from pipelines.review.held import Held
 from pipelines.review.queue import Queue
@@ -18,8 +18,8 @@ from pipelines.trigger_pictures import TriggerPictures, trigger_pictures
 from sanitizers.core.errors import PlanError
 from sanitizers.core.keepsake import TRIGGER
 
-#: Characters of a picture as an address, and how many are remembered.
-PICTURE, PICTURES = 60_000, 400
+#: Pictures of rows that are remembered.
+PICTURES = 200
 
 #: How the group of a ruling begins that undoes another.
 UNDO = "undo of ruling "
@@ -39,7 +39,8 @@ class Seat:
 
     held: Held
     queue: Queue
-    _pictures: dict[str, str] = field(default_factory=dict, repr=False)
+    _pictures: dict[tuple[str, int], bytes | None] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def pending(self) -> list[tuple[Ruling, int]]:
@@ -48,15 +49,20 @@ class Seat:
         known = [n for n, (one, _) in enumerate(told, 1) if one.digest == self.held.obeys]
         return told[known[-1] if known else 0 :]
 
-    def picture(self, row_id: str) -> str:
-        """A small picture of a held row as an address, painted anew; empty where there is none."""
-        if row_id not in self._pictures:
-            row = self.queue.row(row_id)
-            data = image_of(self.held, row) if row else None
-            if len(self._pictures) >= PICTURES:
-                self._pictures.pop(next(iter(self._pictures)), None)
-            self._pictures[row_id] = "" if data is None else thumbnail(data, PICTURE)
-        return self._pictures.get(row_id, "")
+    def picture(self, row_id: str, side: int) -> bytes | None:
+        """The image of a held row as PNG, painted anew; None where there is none."""
+        key = (row_id, side)
+        with self._lock:
+            if key in self._pictures:
+                return self._pictures[key]
+        row = self.queue.row(row_id)
+        data = image_of(self.held, row) if row else None
+        made = None if data is None else enlarged(data, side)
+        with self._lock:
+            while len(self._pictures) >= PICTURES:
+                self._pictures.pop(next(iter(self._pictures)))
+            self._pictures[key] = made
+        return made
 
     def trigger(self, part: int, message: str) -> TriggerPictures | None:
         """Pictures of the trigger that a reason names."""
@@ -80,10 +86,13 @@ class Desk:
     store : Store
     only : str or None
         One dataset; None for all.
+    held : bool
+        Look at the last run that was held, not at the last release.
     """
 
     store: Store
     only: str | None = None
+    held: bool = False
     _seats: dict[str, tuple[tuple[str, ...], Seat]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -118,7 +127,7 @@ class Desk:
     def _sit(
         self, dataset: str, known: tuple[tuple[str, ...], Seat] | None, progress: Progress
     ) -> Seat:
-        held = Held.of(self.store, dataset)
+        held = Held.of(self.store, dataset, held=self.held)
         if known is not None and known[1].held.key == held.key:
             # Another release of the same rows, as a publish of rulings makes it.
             return Seat(held, known[1].queue)
@@ -126,10 +135,8 @@ class Desk:
 
     def _state(self, dataset: str) -> tuple[str, ...]:
         """What tells whether a dataset has changed: cheap to ask at every request."""
-        releases = self.store.releases(dataset)
-        if releases:
-            return (releases[-1].name,)
-        return tuple(folder.name for folder in self.store.runs(dataset))
+        releases, runs = self.store.releases(dataset), self.store.runs(dataset)
+        return (*(folder.name for folder in runs), *(folder.name for folder in releases[-1:]))
 
 
 def undoable(seat: Seat, who: str) -> Ruling | None:

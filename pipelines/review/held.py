@@ -16,11 +16,11 @@ import duckdb
 import pyarrow as pa
 from pyarrow.types import is_temporal
 
+from pipelines.base import runs_until
 from pipelines.charts import Histogram
 from pipelines.decide import Decision
 from pipelines.disk import make_folder, remove, temporary_of, writing
 from pipelines.examined import evidence_file
-from pipelines.growing import runs_until
 from pipelines.ingested import Ingested
 from pipelines.manifest import Manifest, Run
 from pipelines.progress import SILENT, Progress
@@ -117,26 +117,31 @@ class Held:
     obeys: str = ""
 
     @classmethod
-    def of(cls, store: Store, dataset: str) -> Held:
+    def of(cls, store: Store, dataset: str, *, held: bool = False) -> Held:
         """Look at the last release of a dataset, or at its last run where there is none.
+
+        Parameters
+        ----------
+        store : Store
+        dataset : str
+        held : bool
+            Look at the last run that published nothing.
 
         Raises
         ------
         PlanError
-            If there is no such dataset, or no run of it has ended.
+            If there is no such dataset, release or run.
         IntegrityError
             If what the store knows of it is not as it was written.
         """
         releases = store.releases(store.known(dataset))
-        if releases:
+        version, obeys = None, ""
+        if releases and not held:
             manifest = Manifest.load(releases[-1])
             run, version, created = manifest.run, manifest.version, manifest.created
             obeys = manifest.ruled.head if manifest.ruled else ""
         else:
-            runs = [(Run.load(folder).created, folder.name) for folder in store.runs(dataset)]
-            if not runs:
-                raise PlanError(f"no run of {dataset!r} has ended yet", do="'sanitize run' first")
-            (created, run), version, obeys = max(runs), None, ""
+            run, created = _last_held(store, dataset)
         chain = runs_until(store, Run.load(store.run(dataset, run)))
         parts = tuple(_part(store, one, version is not None) for one in chain)
         return cls(store, dataset, parts, version, created, obeys)
@@ -192,19 +197,25 @@ class Held:
 
     def _write(self, path: Path, progress: Progress) -> None:
         temporary = temporary_of(path)
+        spill = temporary.with_suffix(".spill")
         with writing(path):
             temporary.unlink(missing_ok=True)
             base = duckdb.connect(str(temporary), config={"memory_limit": _MEMORY})
             try:
-                base.execute(f"set temp_directory = '{_quoted(str(self.folder / '.spill'))}'")
+                base.execute("set enable_progress_bar = false")
+                base.execute(f"set temp_directory = '{_quoted(str(spill))}'")
                 self._fill(base, progress)
             finally:
                 base.close()
+                remove(spill)
             for number, part in enumerate(self.parts):
                 write_scores(self.store, part, self.folder / f"scores-{number}.json")
             write_sample(self.store, self.parts[0].run, self.parts[0].roles, self.folder / SAMPLE)
             os.replace(temporary, path)
-            remove(self.folder / ".spill")
+            # Of runs before this one; whoever looks at one has it open, and goes on.
+            for other in self.folder.parent.iterdir():
+                if other != self.folder:
+                    remove(other)
 
     def _fill(self, base: duckdb.DuckDBPyConnection, progress: Progress) -> None:
         empty = HELD_SCHEMA.empty_table()
@@ -257,6 +268,20 @@ def write_scores(store: Store, part: Part, path: Path) -> None:
         if chart is not None:
             found[name] = asdict(chart)
     path.write_text(json.dumps(found), encoding="utf-8")
+
+
+def _last_held(store: Store, dataset: str) -> tuple[str, str]:
+    """The last run that published nothing, and when it was made."""
+    published = {Manifest.load(release).run for release in store.releases(dataset)}
+    runs = [Run.load(folder) for folder in store.runs(dataset) if folder.name not in published]
+    if not runs:
+        why = "every run of" if published else "no run has ended yet of"
+        raise PlanError(
+            f"nothing is held back: {why} {dataset!r}" + (" was published" if published else ""),
+            do="leave out --held" if published else "run 'sanitize run' first",
+        )
+    last = max(runs, key=lambda run: run.created)
+    return last.key, last.created
 
 
 def _part(store: Store, run: Run, published: bool) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,13 +21,16 @@ from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: Rows and groups of a page.
 ROWS, GROUPS = 50, 20
+#: Places behind the last row of a page in which the next ones are looked for first.
+NEAR = 5_000
 #: Values of a filter that are offered, the most frequent ones.
 OFFERED = 50
 OPEN, RULED, ALL = "open", "ruled", "all"
 STATES = (OPEN, KEEP, QUARANTINE, RULED, ALL)
 _WORDS = ("state", "verdict", "sanitizer", "label", "source", "group")
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "1GB", "threads": 2}
+# Requests run side by side; within one more threads cost more than they save.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "1GB", "threads": 1}
 _ROW = """h.place, h.row_id, h.part, h.shard, h.position, h.verdict, h.sanitizer, h.opinions,
 h.score, h.line, h.p_value, h.message, h.shared, h.label, h.source, h.time,
 s.verdict as ruled, s.who"""
@@ -191,6 +195,7 @@ class Queue:
         self._base = duckdb.connect(":memory:", config=_CONFIG)
         self._base.execute(f"attach '{str(index).replace(chr(39), chr(39) * 2)}' as i (read_only)")
         self._base.execute("use i")
+        self._base.execute("set enable_progress_bar = false")
         # From here on it reads and writes no other file, whatever a query might ask.
         self._base.execute("set enable_external_access = false")
         self._base.execute("set lock_configuration = true")
@@ -216,8 +221,15 @@ class Queue:
         where, values = chosen.sql()
         alone = chosen.group or chosen.state != OPEN
         where += "" if alone else " and h.shared is null"
-        text = f"select {_ROW} from {_FROM} where {where} and h.place > ? order by h.place limit ?"
-        return [HeldRow(*row) for row in self._ask(text, [*values, after, limit])]
+        text = f"""select {_ROW} from {_FROM} where {where} and h.place > ? and h.place <= ?
+        order by h.place limit ?"""
+        found: list[tuple[Any, ...]] = []
+        # Mostly they lie close by, and then no more of the index needs to be looked at.
+        for last in (after + NEAR, sys.maxsize):
+            found = self._ask(text, [*values, after, last, limit])
+            if len(found) == limit:
+                break
+        return [HeldRow(*row) for row in found]
 
     def groups(self, chosen: Filter, skip: int = 0, limit: int = GROUPS) -> list[HeldGroup]:
         """The groups that have a row of the filter, the worst first."""
@@ -322,6 +334,9 @@ class Queue:
         return self.said.history(self._base.cursor(), row_id)
 
     def _unreadable(self, row_ids: Sequence[str]) -> int:
+        if len(row_ids) == 1:
+            row = self.row(row_ids[0])
+            return int(row is not None and row.is_unreadable)
         ids = pa.table({"row_id": pa.array(row_ids, pa.string())})
         cursor = self._base.cursor()
         cursor.register("asked", ids)

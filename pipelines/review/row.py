@@ -138,7 +138,7 @@ def image_of(held: Held, row: HeldRow) -> bytes | None:
         return None
     shard = part.ingested.shard_files()[row.shard]
     names = [name for name in (IMAGE, part.roles.image) if name in shard.schema.names]
-    return image_bytes(part.roles, shard.read(names).slice(row.position, 1).to_pylist()[0])
+    return image_bytes(part.roles, shard.row(row.position, names).to_pylist()[0])
 
 
 def image_bytes(roles: Roles, values: Mapping[str, Any]) -> bytes | None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
-from pipelines.rulings import MOST_ROWS, Ruling, Rulings
+from pipelines.rulings import MOST_ROWS, NONE, Ruling, Rulings
+
+#: Rows of a ruling that are looked up one by one, at most.
+FEW = 50
 
 _TABLES = """
 create table memory.said (number integer, row_id varchar, who varchar, verdict varchar);
@@ -19,9 +24,18 @@ _STAND = """
 insert into memory.standing
 select h.place, t.verdict, t.who from i.held h join (
   select row_id, arg_max(verdict, number) as verdict, arg_max(who, number) as who
-  from memory.said where row_id in (select row_id from touched) group by row_id
+  from memory.said group by row_id
 ) t using (row_id) where t.verdict <> 'none'
 """
+_FORGET = """
+delete from memory.standing
+where place in (select place from i.held semi join told using (row_id))
+"""
+_STAND_NOW = """
+insert into memory.standing
+select h.place, t.verdict, t.who from i.held h join told t using (row_id)
+"""
+_PLACE = "select place from i.held where row_id = ?"
 _CONFLICTS = """
 select row_id from (
   select row_id, who, arg_max(verdict, number) as verdict from memory.said group by all
@@ -67,7 +81,13 @@ class Said:
         found = list(self.log.read())
         self._base.execute("delete from memory.said; delete from memory.standing")
         self._rulings, self._rows = [], []
-        self._take(found)
+        if found:
+            self._base.register("told", _told(found))
+            self._base.execute("insert into memory.said select * from told")
+            self._base.unregister("told")
+            self._base.execute(_STAND)
+        for ruling in found:
+            self._remember(ruling)
         self._size = size
 
     def add(
@@ -82,7 +102,7 @@ class Said:
             done += len(ruling.row_ids)
             follows = ruling.number == (last.number if last else 0) + 1
             if size == self._size and follows:
-                self._take([ruling])
+                self._apply(ruling)
                 self._size = self._now()
             else:
                 self.read_again()
@@ -112,31 +132,54 @@ class Said:
         path = self.log.path
         return path.stat().st_size if path.is_file() else 0
 
-    def _take(self, rulings: Sequence[Ruling]) -> None:
-        if not rulings:
-            return
-        counts = [len(ruling.row_ids) for ruling in rulings]
-        ids = pa.array([row_id for ruling in rulings for row_id in ruling.row_ids], pa.string())
+    def _remember(self, ruling: Ruling) -> None:
+        self._rulings.append(replace(ruling, row_ids=()))
+        self._rows.append(len(ruling.row_ids))
 
-        def spread(values: list[object], kind: pa.DataType) -> pa.Array:
-            each = zip(values, counts, strict=True)
-            return pa.array([value for value, n in each for _ in range(n)], kind)
+    def _apply(self, ruling: Ruling) -> None:
+        """Take in a ruling that follows all others."""
+        if len(ruling.row_ids) > FEW:
+            self._apply_many(ruling)
+        else:
+            self._apply_few(ruling)
+        self._remember(ruling)
 
-        touched = pa.table(
-            {
-                "number": spread([ruling.number for ruling in rulings], pa.int32()),
-                "row_id": ids,
-                "who": spread([ruling.who for ruling in rulings], pa.string()),
-                "verdict": spread([ruling.verdict for ruling in rulings], pa.string()),
-            }
-        )
-        self._base.register("touched", touched)
-        self._base.execute("insert into memory.said select * from touched")
-        self._base.execute(
-            "delete from memory.standing where place in "
-            "(select place from i.held semi join touched using (row_id))"
-        )
-        self._base.execute(_STAND)
-        self._base.unregister("touched")
-        self._rulings += [replace(ruling, row_ids=()) for ruling in rulings]
-        self._rows += counts
+    def _apply_few(self, ruling: Ruling) -> None:
+        """By the index of ids, which takes no time at all."""
+        cursor, told = self._base.cursor(), (ruling.who, ruling.verdict)
+        for row_id in ruling.row_ids:
+            values = [ruling.number, row_id, *told]
+            cursor.execute("insert into memory.said values (?, ?, ?, ?)", values)
+            places = cursor.execute(_PLACE, [row_id]).fetchall()
+            for (place,) in places:
+                cursor.execute("delete from memory.standing where place = ?", [place])
+                if ruling.verdict != NONE:
+                    values = [place, ruling.verdict, ruling.who]
+                    cursor.execute("insert into memory.standing values (?, ?, ?)", values)
+
+    def _apply_many(self, ruling: Ruling) -> None:
+        self._base.register("told", _told([ruling]))
+        self._base.execute("insert into memory.said select * from told")
+        self._base.execute(_FORGET)
+        if ruling.verdict != NONE:
+            self._base.execute(_STAND_NOW)
+        self._base.unregister("told")
+
+
+def _told(rulings: Sequence[Ruling]) -> pa.Table:
+    """Rulings row by row."""
+    counts = [len(ruling.row_ids) for ruling in rulings]
+
+    def spread(values: list[Any], kind: pa.DataType) -> pa.Array:
+        codes = np.repeat(np.arange(len(values)), counts)
+        return pa.array(values, kind).take(pa.array(codes, pa.int64()))
+
+    ids = [row_id for ruling in rulings for row_id in ruling.row_ids]
+    return pa.table(
+        {
+            "number": spread([ruling.number for ruling in rulings], pa.int32()),
+            "row_id": pa.array(ids, pa.string()),
+            "who": spread([ruling.who for ruling in rulings], pa.string()),
+            "verdict": spread([ruling.verdict for ruling in rulings], pa.string()),
+        }
+    )

@@ -105,7 +105,7 @@ def row_of(
         folder = store.embeddings(run.dataset, run.embedding.key)
         assert isinstance(shard, ParquetShard)
         shard = EmbeddedShard(shard, ParquetShard(embedding_file(folder, at[0])))
-    table = shard.read().slice(at[1], 1)
+    table = shard.row(at[1])
     return table, table.to_pylist()[0]
 
 

@@ -17,7 +17,6 @@ from pipelines.review.app import guarded
 from pipelines.review.desk import Desk
 from pipelines.review.guard import Guard
 from pipelines.review.users import Users, add_user
-from pipelines.store import Store
 from pipelines.terminal import StderrConsole, plain
 from sanitizers.core.errors import PlanError, StoreError
 
@@ -77,8 +76,7 @@ class Listening:
 
 
 def review(
-    store: Store,
-    dataset: str | None,
+    desk: Desk,
     where: Listening,
     users: Path | None,
     *,
@@ -89,9 +87,8 @@ def review(
 
     Parameters
     ----------
-    store : Store
-    dataset : str or None
-        None for all datasets of the store.
+    desk : Desk
+        The datasets to look at; closed in the end.
     where : Listening
     users : Path or None
         The file of users; None where one person is at this machine.
@@ -110,18 +107,16 @@ def review(
 
     where.check(users)
     known = Users.read(users) if users is not None else None
-    if dataset is not None:
-        store.known(dataset)
     with contextlib.ExitStack() as stack:
         bound = stack.enter_context(_listen(where))
         port = bound.getsockname()[1]
         secure = where.certificate is not None
         names = frozenset({*where.names, *([] if _is_address(where.host) else [where.host])})
         guard = Guard(port, known, names, secure, _person())
-        desk = stack.enter_context(contextlib.closing(Desk(store, dataset)))
-        if dataset is not None:
+        stack.enter_context(contextlib.closing(desk))
+        if desk.only is not None:
             with show(console) as progress:
-                desk.seat(dataset, progress)
+                desk.seat(desk.only, progress)
         address = _address(where, port, secure)
         url = f"{address}/sign-in" if known else f"{address}/enter?token={guard.token}"
         console.print(plain(f"review: {url}"), soft_wrap=True)
