@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipelines.base import Base, runs_until
 from pipelines.decide import verdicts_file
 from pipelines.disk import remove, temporary_of, writing
 from pipelines.examined import read_evidence
-from pipelines.growing import Base, runs_until
 from pipelines.ingested import Ingested
 from pipelines.manifest import Run
 from pipelines.rulings import Ruling, Rulings

@@ -15,12 +15,13 @@ from typing import Any, Self
 import pyarrow.compute as pc
 
 from pipelines.alarms import ALARMS_FORMAT, NO_ALARMS, Alarms, is_watched
+from pipelines.base import Base
 from pipelines.combine import sum_key
 from pipelines.decide import Decision, run_key
 from pipelines.embedded import with_embeddings
 from pipelines.examine import evidence_key
 from pipelines.fetch import fetch
-from pipelines.growing import Base, NewFile, files_of, new_files, repeats
+from pipelines.growing import NewFile, files_of, new_files, repeats
 from pipelines.ingest import MARKER, Ingested
 from pipelines.known import known_triggers
 from pipelines.manifest import REPORT, tool

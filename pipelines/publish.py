@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.appearing import appear, check_counts
+from pipelines.base import Base
 from pipelines.decide import Decision
 from pipelines.disk import make_folder, remove
 from pipelines.examined import read_kept
-from pipelines.growing import Base
 from pipelines.ingest import Ingested
 from pipelines.known import TRIGGERS, given_triggers, write_triggers
 from pipelines.manifest import (

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.appearing import appear, check_counts
+from pipelines.base import Base, runs_until
 from pipelines.decide import verdicts_file
 from pipelines.disk import make_folder, remove
-from pipelines.growing import Base, runs_until
 from pipelines.ingested import Ingested
 from pipelines.manifest import FileEntry, Manifest, Ruled, Run, tool
 from pipelines.obeying import Moved, Place, obey

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.alarms import raise_alarms
+from pipelines.base import Base
 from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
 from pipelines.embed import embed
 from pipelines.embedded import Embedded
 from pipelines.examine import examine
 from pipelines.examined import Examined
-from pipelines.growing import Base, join
+from pipelines.growing import join
 from pipelines.ingest import Ingested, ingest
 from pipelines.job import Job, Work
 from pipelines.manifest import Manifest, NotRun, Run, tool
@@ -102,9 +103,7 @@ def embed_images(
     return embed(made.encoder, work.plain, made.folders, device, runner=runner, progress=progress)
 
 
-def examine_with(
-    work: Work, name: str, progress: Progress, runner: Runner = LOCAL
-) -> Examined:
+def examine_with(work: Work, name: str, progress: Progress, runner: Runner = LOCAL) -> Examined:
     """Let one sanitizer score every row."""
     recipe = work.chosen.run[name]
     dataset = work.dataset_for(recipe)
