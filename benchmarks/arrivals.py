@@ -57,6 +57,7 @@ def main() -> None:
             address = stack.enter_context(postgres())
             serving.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = address
         serving.prepare()
+        stack.callback(serving.end)
         trial = drop_and_kill(serving, given.files, given.kills, random.Random(given.seed))
         say(str(trial))
         seconds = []

@@ -141,6 +141,11 @@ class Serving:
             self.process.kill()
         self.process.wait()
 
+    def end(self) -> None:
+        """Let nothing live on, whatever has happened."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill(group=True)
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
         """Ask the process to end, and return its exit status."""
         self.process.send_signal(number)

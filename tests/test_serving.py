@@ -31,8 +31,7 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving
     made = Serving(tmp_path)
     made.prepare()
     yield made
-    if made.starts and made.process.poll() is None:
-        made.kill(group=True)
+    made.end()
 
 
 @pytest.mark.timeout(600)
