@@ -20,6 +20,8 @@ NOTES = (
     "*Memory* is the largest sum of the resident memory of all processes of the run, pages that "
     "they share counted for each. Fits are in the first process with every runner; only scoring "
     "is handed out, and on a machine with as many cores as a fit uses there is little to win.",
+    "*Load* is how many processes wanted a core at the end of a run: figures of runs under "
+    "different loads cannot be compared, and above the number of cores they measure no speed.",
     "Line to hold: every file of rows is the same, byte for byte, with every runner.",
 )
 
@@ -32,18 +34,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the rows and the store lie meanwhile")
     given = parser.parse_args()
     outcomes: dict[str, Outcome] = {}
+    loads: list[float] = []
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         file = Path(folder) / "rows.parquet"
         make(file, given.rows)
         for runner in given.runners:
             words = ("--label", "label", "--salt", SALT, "--runner", runner)
             outcomes[runner] = run(file, *words)
-            load = os.getloadavg()[0]
-            say(f"{runner}: {outcomes[runner].seconds:.0f} s, load {load:.1f}")
+            loads.append(os.getloadavg()[0])
+            say(f"{runner}: {outcomes[runner].seconds:.0f} s, load {loads[-1]:.1f}")
     alike = [
         _digests(outcome) == _digests(outcomes[given.runners[0]]) for outcome in outcomes.values()
     ]
-    grids = [_whole(given.rows, outcomes, alike), _parts(outcomes)]
+    grids = [_whole(given.rows, outcomes, loads, alike), _parts(outcomes)]
     raw = {runner: outcome.record() for runner, outcome in outcomes.items()}
     publish("runners", f"python -m benchmarks.runners --rows {given.rows}", grids, NOTES, raw)
     if not all(alike):
@@ -55,12 +58,12 @@ def _digests(outcome: Outcome) -> dict[str, str]:
     return {f["path"]: f["sha256"] for f in files if f["path"].endswith(".parquet")}
 
 
-def _whole(rows: int, outcomes: dict[str, Outcome], alike: list[bool]) -> Grid:
+def _whole(rows: int, outcomes: dict[str, Outcome], loads: list[float], alike: list[bool]) -> Grid:
     cells: list[list[Cell]] = [
-        [name, o.seconds, o.cpu_seconds, round(o.peak_mb), "yes" if same else "no"]
-        for (name, o), same in zip(outcomes.items(), alike, strict=True)
+        [name, o.seconds, load, round(o.peak_mb), "yes" if same else "no"]
+        for (name, o), load, same in zip(outcomes.items(), loads, alike, strict=True)
     ]
-    columns = ["runner", "seconds", "CPU seconds", "memory MB", "the same files"]
+    columns = ["runner", "seconds", "load at the end", "memory MB", "the same files"]
     return Grid(f"{rows:,} rows, 20 numeric columns and a label", columns, cells)
 
 

@@ -131,6 +131,10 @@ def _hush() -> None:
 
 def _settle(parent: int) -> None:
     """Make a new process a good worker: it goes with its parent, and only then."""
+    from joblib.externals.loky import process_executor
+
+    # Else a worker that has grown by 300 MB is replaced, with a warning; shards are large.
+    process_executor._USE_PSUTIL = False
     # Ctrl-C in a terminal reaches every process; the parent says what is to be done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), name="parent", daemon=True).start()
