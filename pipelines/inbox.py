@@ -162,7 +162,13 @@ class Inbox:
                 self._final.add(sha256)
             elif arrival is not None and arrival.is_due(now):
                 found.append(arrival)
+            elif arrival is None and sha256 not in self._final:
+                self._forget(sha256)
         return sorted(found, key=oldest_first)
+
+    def _forget(self, sha256: str) -> None:
+        """Take a content for new whose entry somebody has removed."""
+        self._seen = {n: s for n, s in (self._seen or {}).items() if s[1] != sha256}
 
     def _take(
         self, name: str, file: tuple[Path, str], seen: Seen, troubles: dict[str, str]

@@ -19,7 +19,7 @@ from pipelines.outcome import Outcome
 from pipelines.plan import Plan
 from pipelines.store import Store
 from pipelines.take import Take
-from sanitizers.core.errors import InputError
+from sanitizers.core.errors import InputError, IntegrityError
 
 
 class Killed(BaseException):
@@ -218,6 +218,21 @@ def test_what_the_process_dies_of_is_given_up(world: World) -> None:
     (entry,) = world.ledger
     assert (entry.state, entry.is_given_up) == (FAILED, True)
     assert f"{MOST_BEGUN} times" in world.told[-1]
+
+
+def test_an_entry_that_somebody_removed_is_found_out_again(world: World) -> None:
+    drop(world, "a.csv", "x\n1\n")
+    world.drain().all()
+    (entry,) = world.ledger
+    (world.ledger.folder / f"{entry.sha256}.json").write_text("{")
+    with pytest.raises(IntegrityError, match=entry.sha256):
+        world.drain().all()
+    (world.ledger.folder / f"{entry.sha256}.json").unlink()
+    drain = world.drain()
+    assert drain.all() == 0
+    assert drain.all() == 0
+    assert states(world) == {"a.csv": PUBLISHED}
+    assert len(world.published) == 1
 
 
 def test_what_was_taken_away_is_not_run(world: World) -> None:
