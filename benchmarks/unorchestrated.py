@@ -28,9 +28,9 @@ def run(file: str, store: str, workers: int) -> None:
     work = job.ingested(steps.ingest_inputs(job, SILENT))
     steps.embed_images(work, "auto", SILENT)
     with ThreadPoolExecutor(workers) as pool:
-        running = [pool.submit(steps.examine_with, work, name, SILENT) for name in work.chosen.run]
-        for scored in [*running, pool.submit(steps.look_for_risks, work, SILENT)]:
-            scored.result()
+        looked = pool.submit(steps.look_for_risks, work, SILENT)
+        list(pool.map(lambda name: steps.examine_with(work, name, SILENT), work.chosen.run))
+        looked.result()
     decided = steps.decide_all(work, SILENT)
     (steps.report_held if decided.held else steps.publish_rows)(work, SILENT)
 

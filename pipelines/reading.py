@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,15 @@ class Like:
     name: str
     schema: pa.Schema
 
-    def survey(self) -> tuple[str, dict[str, Guess]]:
-        """As if it were one more file of the input, whose types are known."""
-        return self.name, {field.name: Known(field.type) for field in self.schema}
+    def survey(self, first: Mapping[str, Guess]) -> tuple[str, dict[str, Guess]]:
+        """As if it were one more file of the input, whose types are known.
+
+        But for the column `ROW_ID`: releases write every id as a text, whatever it was.
+        """
+        known: dict[str, Guess] = {field.name: Known(field.type) for field in self.schema}
+        if ROW_ID in known and ROW_ID in first:
+            known[ROW_ID] = first[ROW_ID]
+        return self.name, known
 
     def check(self, found: pa.Schema) -> None:
         """Refuse other types.
@@ -55,7 +61,7 @@ class Like:
         ------
         InputError
         """
-        for field in self.schema:
+        for field in (field for field in self.schema if field.name != ROW_ID):
             kind = found.field(field.name).type
             if kind != field.type:
                 raise InputError(
@@ -108,7 +114,7 @@ def read_files(
     if asked.like is None:
         schema = unify(surveys)
     else:
-        schema = unify([asked.like.survey(), *surveys])
+        schema = unify([asked.like.survey(surveys[0][1]), *surveys])
         asked.like.check(schema)
     id_column = _id_column(schema, asked.id_column)
     image = find_image_column(schema, asked.image_column, lambda: _first_rows(readers, schema))

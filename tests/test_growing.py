@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -207,6 +208,21 @@ def test_an_id_that_is_taken_is_refused(landing: Path) -> None:
     with pytest.raises(InputError, match=r"names 3 rows that release 1.1.0 has already") as raised:
         run_stages(replace(named))
     assert f"r{ROWS}" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [int, "string", "large"])
+def test_ids_may_be_in_the_column_that_releases_call_so(landing: Path, kind: object) -> None:
+    for number, name in enumerate(("a", "b")):
+        table = rows(number)
+        ids = pa.array(range(number * ROWS, (number + 1) * ROWS))
+        if kind is not int:
+            ids = ids.cast(pa.string() if kind == "string" else pa.large_string())
+        whole = pa.Table.from_pandas(table, preserve_index=False).add_column(0, "row_id", ids)
+        pq.write_table(whole, landing / f"{name}.parquet")
+        (landing / "a.csv").unlink(missing_ok=True)
+        ran = run_stages(job(landing))
+    assert manifest(ran).counts.rows == 2 * ROWS
+    assert verify(ran.release).ok
 
 
 def with_id(plan: Plan) -> Plan:
