@@ -381,7 +381,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="PLAN.toml|DATA",
-        help="a plan; or a file, a folder (of tables, or one of images per class) or a quoted glob",
+        help="a plan; or a file, a folder (of tables, or one of images per class), a quoted glob, "
+        "or a URL",
     )
     roles = _add_roles(parser)
     roles.add_argument(

@@ -37,7 +37,7 @@ class DatasetPart(Part):
     name : str
         Names the dataset in the store.
     source : str
-        A file, a folder or a glob; in a plan file relative to that file.
+        A file, a folder, a glob, or a URL that fsspec reads; in a plan file relative to that file.
     trusted : str, optional
         A file of rows that a person vouches for.
     store : str, optional
