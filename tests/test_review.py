@@ -333,6 +333,14 @@ def test_a_run_that_was_held_can_be_looked_at(tmp_path: Path) -> None:
     assert Held.of(store, "loans", held=True).key == held.key
 
 
+def test_a_damaged_index_is_made_again(store: Store) -> None:
+    path = Held.of(store, "loans").index()
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    desk = Desk(store)
+    assert desk.seat("loans").queue.count(Filter()) == len(released(store))
+    desk.close()
+
+
 def test_there_must_be_something_to_review(tmp_path: Path) -> None:
     store = Store.open(tmp_path, bytes(32))
     with pytest.raises(PlanError, match="no dataset"):

@@ -6,6 +6,9 @@ import re
 import threading
 from dataclasses import dataclass, field
 
+import duckdb
+
+from pipelines.disk import remove
 from pipelines.examined import read_kept
 from pipelines.pictures import enlarged
 from pipelines.progress import SILENT, Progress
@@ -131,7 +134,13 @@ class Desk:
         if known is not None and known[1].held.key == held.key:
             # Another release of the same rows, as a publish of rulings makes it.
             return Seat(held, known[1].queue)
-        return Seat(held, Queue(held.index(progress), Rulings.of(self.store, dataset)))
+        log = Rulings.of(self.store, dataset)
+        try:
+            return Seat(held, Queue(held.index(progress), log))
+        except duckdb.Error:
+            # A damaged index, or one of another DuckDB: it holds nothing that is not elsewhere.
+            remove(held.folder)
+            return Seat(held, Queue(held.index(progress), log))
 
     def _state(self, dataset: str) -> tuple[str, ...]:
         """What tells whether a dataset has changed: cheap to ask at every request."""

@@ -99,15 +99,18 @@ def undo(request: Request, dataset: str) -> Response:
 def log(request: Request, dataset: str, skip: int = 0) -> Response:
     """Show the log of rulings, the last first, and where people disagree."""
     seat = seat_of(request, dataset)
+    skip = max(skip, 0)
     with seat.queue.fresh() as waiting:
         told = list(reversed(waiting.said.rulings))
+        some = told[skip : skip + SHOWN]
+        rows = {ruling.number: waiting.said.rows_of(ruling.number, 3) for ruling, _ in some}
         conflicts = waiting.said.conflicts()
     return page(
         "rulings",
         session_of(request),
         seat=seat,
-        told=told[max(skip, 0) :][:SHOWN],
-        rows={r.number: waiting.said.rows_of(r.number)[:3] for r, _ in told[skip:][:SHOWN]},
+        told=some,
+        rows=rows,
         every=len(told),
         skip=skip,
         shown=SHOWN,

@@ -118,15 +118,11 @@ class Said:
         """The rows on which two people rule differently."""
         return [row_id for (row_id,) in self._base.cursor().execute(_CONFLICTS).fetchall()]
 
-    def last_by(self, who: str) -> Ruling | None:
-        """The last ruling of a person."""
-        mine = (ruling for ruling in reversed(self._rulings) if ruling.who == who)
-        return next(mine, None)
-
-    def rows_of(self, number: int) -> list[str]:
-        """The rows of a ruling."""
-        text = "select row_id from memory.said where number = ?"
-        return [row_id for (row_id,) in self._base.cursor().execute(text, [number]).fetchall()]
+    def rows_of(self, number: int, limit: int = MOST_ROWS) -> list[str]:
+        """The rows of a ruling, or some of them."""
+        text = "select row_id from memory.said where number = ? limit ?"
+        found = self._base.cursor().execute(text, [number, limit]).fetchall()
+        return [row_id for (row_id,) in found]
 
     def _now(self) -> int:
         path = self.log.path
