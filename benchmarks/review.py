@@ -26,8 +26,8 @@ from pipelines.ingest import ingest
 from pipelines.manifest import Run
 from pipelines.publish import publish as publish_run
 from pipelines.review.desk import Desk
+from pipelines.review.filters import Filter
 from pipelines.review.guard import Guard
-from pipelines.review.queue import Filter
 from pipelines.ruled import publish_rulings
 from pipelines.store import Store
 from sanitizers.core.data import Batch, Dataset, Roles

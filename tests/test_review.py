@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.review.desk import Desk, undoable
+from pipelines.review.filters import ALL, Filter
 from pipelines.review.held import Held
 from pipelines.review.pages import cell, moment_of, sheet
-from pipelines.review.queue import ALL, Filter, Queue
+from pipelines.review.queue import Queue
 from pipelines.review.reading import INGEST
 from pipelines.review.row import gather_row
 from pipelines.ruled import publish_rulings

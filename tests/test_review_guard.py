@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -14,8 +18,8 @@ from starlette.testclient import TestClient
 from pipelines.cli import command
 from pipelines.review.app import make_app
 from pipelines.review.app import router as pages
+from pipelines.review.filters import Filter
 from pipelines.review.guard import BODY, HEADERS, OPEN, SIGN_IN, Guard, Guarded
-from pipelines.review.queue import Filter
 from pipelines.review.ruling import router as rulings
 from pipelines.review.serve import Listening
 from pipelines.review.sessions import BY_NAME, FROM_ADDRESS, LASTS, WITHIN, Attempts, Sessions
@@ -361,3 +365,23 @@ def test_the_command_refuses_what_would_let_strangers_in(
     assert "there are no users" in capsys.readouterr().err
     assert command(["review", "--store", str(tmp_path), "--add-user", "ann"]) == 2
     assert command(["review", "--store", str(tmp_path), "--certificate", "x"]) == 2
+
+
+def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    open_store(tmp_path / "store", rows=60)
+    words = ["review", "loans", "--store", str(tmp_path / "store"), "--no-open", "--port", "0"]
+    code = f"import sys; sys.argv[1:] = {words!r}; from pipelines.cli import main; sys.exit(main())"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as ran:
+        assert ran.stderr is not None
+        lines = iter(ran.stderr.readline, "")
+        url = next(line for line in lines if "token=" in line).split("review: ")[1].strip()
+        home = url.partition("/enter")[0]
+        assert home.startswith("http://127.0.0.1:")
+        with httpx.Client(follow_redirects=True, trust_env=False, timeout=60) as client:
+            assert client.get(home).status_code == 401
+            page = client.get(url)
+            assert page.status_code == 200
+            assert "wait for a ruling" in page.text
+        ran.send_signal(signal.SIGTERM)
+        assert ran.wait(60) == 143
+        assert "Traceback" not in ran.stderr.read()

@@ -9,9 +9,10 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from pipelines.review.desk import Desk
+from pipelines.review.filters import STATES, Filter, filter_of
 from pipelines.review.guard import ENTER, SIGN_IN, STYLE, Guard, Guarded
 from pipelines.review.pages import keys, moment_of, page, sheet, style
-from pipelines.review.queue import GROUPS, ROWS, STATES, Filter, filter_of
+from pipelines.review.queue import GROUPS, ROWS
 from pipelines.review.row import gather_row
 from pipelines.review.ruling import NotAllowedError
 from pipelines.review.ruling import router as rulings

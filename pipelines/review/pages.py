@@ -16,7 +16,8 @@ from starlette.responses import HTMLResponse
 
 from pipelines.report import environment
 from pipelines.report_text import moment
-from pipelines.review.queue import Filter, HeldRow
+from pipelines.review.filters import Filter
+from pipelines.review.queue import HeldRow
 from pipelines.review.sessions import Session
 
 _HERE = Path(__file__).parent

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from pipelines.review.filters import OPEN, Filter
 from pipelines.review.said import Said
 from pipelines.rulings import Ruling, Rulings
 from sanitizers.core.errors import PlanError
-from sanitizers.core.verdicts import KEEP, QUARANTINE
+from sanitizers.core.verdicts import KEEP
 
 #: Rows and groups of a page.
 ROWS, GROUPS = 50, 20
@@ -25,9 +26,6 @@ ROWS, GROUPS = 50, 20
 NEAR = 5_000
 #: Values of a filter that are offered, the most frequent ones.
 OFFERED = 50
-OPEN, RULED, ALL = "open", "ruled", "all"
-STATES = (OPEN, KEEP, QUARANTINE, RULED, ALL)
-_WORDS = ("state", "verdict", "sanitizer", "label", "source", "group")
 
 # Requests run side by side; within one more threads cost more than they save.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "1GB", "threads": 1}
@@ -50,57 +48,6 @@ _ODD = """coalesce(
   or (m.verdict is not null and t.verdict <> m.verdict), false)"""
 _FIGURES = re.compile(r" \([^()]*\d[^()]*\)$")
 _FROM = "held h left join memory.standing s on s.place = h.place"
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which held rows are looked at; an empty text is no limit.
-
-    Parameters
-    ----------
-    state : {"open", "keep", "quarantine", "ruled", "all"}
-        Those that nobody has ruled on yet, those ruled so, those ruled at all, or all.
-    verdict, sanitizer, label, source : str
-    since, until : float or None
-        Of the time column; the second is not included.
-    group : str
-        Rows of one group only.
-    """
-
-    state: str = OPEN
-    verdict: str = ""
-    sanitizer: str = ""
-    label: str = ""
-    source: str = ""
-    since: float | None = None
-    until: float | None = None
-    group: str = ""
-
-    @property
-    def any(self) -> bool:
-        """Whether it limits more than the state."""
-        return replace(self, state=OPEN) != Filter()
-
-    def sql(self) -> tuple[str, list[object]]:
-        """A condition on the tables of the queue, and its values."""
-        parts: list[tuple[str, object]] = []
-        for name in ("verdict", "label", "source"):
-            if value := getattr(self, name):
-                parts.append((f"h.{name} = ?", value))
-        if self.sanitizer:
-            parts.append(("list_contains(h.sanitizers, ?)", self.sanitizer))
-        if self.group:
-            parts.append(("h.shared = ?", self.group))
-        if self.since is not None:
-            parts.append(("h.time >= ?", self.since))
-        if self.until is not None:
-            parts.append(("h.time < ?", self.until))
-        plain = {OPEN: "s.place is null", RULED: "s.place is not null", ALL: "true"}
-        if self.state in plain:
-            parts.append((f"({plain[self.state]} or ?)", False))
-        else:
-            parts.append(("s.verdict = ?", self.state))
-        return " and ".join(text for text, _ in parts), [value for _, value in parts]
 
 
 @dataclass(frozen=True)
@@ -346,11 +293,3 @@ class Queue:
 
     def _ask(self, text: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         return self._base.cursor().execute(f"use i; {text}", values).fetchall()
-
-
-def filter_of(said: Mapping[str, str], since: float | None, until: float | None) -> Filter:
-    """Read a filter from words of an address; what is not understood is left out."""
-    words = {name: said.get(name, "")[:500] for name in _WORDS}
-    if words["state"] not in STATES:
-        words["state"] = OPEN
-    return Filter(**words, since=since, until=until)

@@ -13,7 +13,9 @@ from pipelines.explain import Explanation, Opinion, explain, explain_at
 from pipelines.pictures import described
 from pipelines.report_rows import Field
 from pipelines.report_text import Text, cut, value_text
-from pipelines.review.held import SAMPLE, Held, Part
+from pipelines.review.held import Held
+from pipelines.review.index import SAMPLE
+from pipelines.review.part import Part
 from pipelines.review.queue import HeldRow
 from pipelines.review.sampling import Neighbour, read_sample, row_of
 from pipelines.rulings import Ruling, conflicts

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from pipelines.review.desk import UNDO, undoable
+from pipelines.review.filters import OPEN, Filter, filter_of
 from pipelines.review.pages import address, moment_of, page, row_address
-from pipelines.review.queue import OPEN, Filter, filter_of
 from pipelines.review.seating import seat_of, session_of
 from pipelines.ruled import publish_rulings
 from pipelines.rulings import MOST_TEXT, NONE
