@@ -325,7 +325,7 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
         "--held", action="store_true", help="the last run that was held, not the last release"
     )
     shared = parser.add_argument_group("a shared server")
-    shared.add_argument("--users", metavar="FILE", help="who may sign in")
+    shared.add_argument("--users", metavar="FILE", help="who may sign in; read at the start")
     shared.add_argument("--add-user", metavar="NAME", help="ask for a password, and leave")
     shared.add_argument("--role", metavar="viewer|reviewer|admin", default="viewer")
     shared.add_argument(

@@ -114,6 +114,9 @@ def _paths(outcome: Outcome) -> Iterator[tuple[str, str]]:
     if outcome.report:
         yield "report", outcome.report
     if outcome.release:
+        if outcome.review or outcome.quarantine:
+            store = str(Path(outcome.release).parents[2])
+            yield "look", f"sanitize review {quote(outcome.dataset)} --store {quote(store)}"
         yield "next", f"sanitize verify {quote(outcome.release)}"
     else:
         yield "next", "read the report; raise --budget where you agree with what was found"

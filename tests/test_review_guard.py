@@ -210,6 +210,12 @@ def test_the_token_opens_a_session_that_scripts_cannot_read(site: Site) -> None:
     assert client.get("/d/loans").status_code == 200
 
 
+def test_a_name_that_was_given_is_known_however_it_is_written() -> None:
+    guard = Guard(1, names=frozenset({"Review.Example.org"}))
+    assert guard.knows("review.example.ORG:8080")
+    assert not guard.knows("example.org")
+
+
 def test_each_start_has_a_token_of_its_own() -> None:
     tokens = {Guard(1).token for _ in range(20)}
     assert len(tokens) == 20

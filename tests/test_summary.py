@@ -43,6 +43,7 @@ def test_counts_places_and_limits_are_said() -> None:
     for part in ("published 1.0.0", "960", "96.00%", "unreadable rows", "no trusted rows"):
         assert part in text
     assert "not run: regression, because no column has the role target" in text
+    assert "sanitize review mine --store store" in text
     assert "sanitize verify store/mine/releases/1.0.0" in text
     assert "not scanned" not in text
 

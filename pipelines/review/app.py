@@ -87,7 +87,8 @@ def sign_in(request: Request) -> Response:
     if not guard.attempts.allow(came, name):
         told = "Too many attempts. Wait five minutes."
         return page("sign_in", None, 429, failed=told, name=name)
-    user = guard.users.sign_in(name, password)
+    with guard.hashing:
+        user = guard.users.sign_in(name, password)
     if user is None:
         return page("sign_in", None, 403, failed="The name or the password is wrong.", name=name)
     guard.attempts.forget(came, name)

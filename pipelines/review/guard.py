@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
+from threading import Semaphore
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -72,6 +73,8 @@ class Guard:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     sessions: Sessions = field(default_factory=Sessions, repr=False)
     attempts: Attempts = field(default_factory=Attempts, repr=False)
+    #: A hash takes 64 MiB by design; strangers must not make many at once.
+    hashing: Semaphore = field(default_factory=lambda: Semaphore(2), repr=False)
 
     @property
     def cookie(self) -> str:
@@ -110,7 +113,8 @@ class Guard:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name == "localhost" or name in self.names or _is_address(name)
+        known = {"localhost", *(one.lower() for one in self.names)}
+        return name in known or _is_address(name)
 
 
 @dataclass(frozen=True)
