@@ -29,6 +29,11 @@ from sanitizers.core.errors import PlanError
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 from tests.pictures import colours, encoded
 from tests.review_store import SHARED, open_store, publish_rows, table
+from tests.staged import run_stages
+from tests.test_growing import grown, job, landing
+from tests.test_growing import rows as made
+
+__all__ = ["landing"]
 
 EVERY = Filter(state=ALL)
 
@@ -332,6 +337,26 @@ def test_a_run_that_was_held_can_be_looked_at(tmp_path: Path) -> None:
     publish_rows(store, table(100, seed=1), budget=0.99)
     assert Held.of(store, "loans").version == "1.0.0"
     assert Held.of(store, "loans", held=True).key == held.key
+
+
+def test_a_release_that_has_grown_is_reviewed_as_a_whole(landing: Path) -> None:
+    far = [made(0), made(1)]
+    for frame in far:
+        frame.loc[:4, "a"] = [900.0, -800.0, 700.0, -600.0, 500.0]
+    far[0].to_csv(landing / "a.csv", index=False)
+    store = run_stages(job(landing)).work.job.store
+    ran = grown(landing, "b.csv", far[1])
+    held = Held.of(store, "g")
+    assert [part.version for part in held.parts] == ["1.1.0", "1.0.0"]
+    with opened(store, "g") as queue:
+        found = [*queue.listed(EVERY, 10_000)]
+        old = next(row for row in found if row.part == 1)
+        page = gather_row(held, old.row_id, old, [])
+    assert {row.row_id: row.verdict for row in found} == released(store, "g")
+    assert {row.part for row in found} == {0, 1}
+    assert (page.known.file, page.known.version) == ("a.csv", "1.0.0")
+    assert all(heard.chart for heard in page.heard if heard.opinion.score is not None)
+    assert ran.release.name == "1.1.0"
 
 
 def test_a_damaged_index_is_made_again(store: Store) -> None:
