@@ -214,6 +214,26 @@ def test_two_people_who_differ_are_shown(browser: Browser, loans: Live) -> None:
         seen.check()
 
 
+def test_a_row_that_nothing_holds_can_be_held_by_a_person(browser: Browser, loans: Live) -> None:
+    clean = next((loans.store.releases("loans")[-1] / "clean").glob("*.parquet"))
+    row_id = pq.read_table(clean).column(ROW_ID)[7].as_py()
+    with watching(browser, loans.home) as seen:
+        page = seen.page
+        page.goto(loans.entrance)
+        page.goto(f"{loans.home}/d/loans/row?id={row_id}")
+        assert "No sanitizer holds this row" in words(page)
+        assert not page.locator("button[value=keep]").count()
+        page.click("button[value=quarantine]")
+        assert page.inner_text("h1") == row_id
+        assert "ruled quarantine by ann" in words(page)
+        page.click("nav >> text=Publish")
+        page.click("main button")
+        # A row has left the clean ones.
+        assert "Published as version 2.0.0" in words(page)
+        seen.check()
+    assert loans.rulings("loans") == [("quarantine", 1)]
+
+
 # ------------------------------------------------------------------ what data cannot do
 
 

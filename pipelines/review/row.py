@@ -18,9 +18,10 @@ from pipelines.review.index import SAMPLE
 from pipelines.review.part import Part
 from pipelines.review.queue import HeldRow
 from pipelines.review.sampling import Neighbour, read_sample, row_of
-from pipelines.rulings import Ruling, conflicts
+from pipelines.rulings import NONE, Ruling, conflicts
 from sanitizers.core.data import Roles
 from sanitizers.core.image_columns import IMAGE
+from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: Characters of a text that are shown, and of any other value.
 LONG, SHORT = 20_000, 300
@@ -85,6 +86,20 @@ class RowPage:
     sampled: int
     history: tuple[Ruling, ...]
     conflict: tuple[Ruling, Ruling] | None
+
+    @property
+    def ruled(self) -> Ruling | None:
+        """The ruling that stands."""
+        last = self.history[-1] if self.history else None
+        return last if last is not None and last.verdict != NONE else None
+
+    @property
+    def may_be(self) -> tuple[str, ...]:
+        """What may be ruled on it: a row that could not be read cannot be kept, one that no
+        sanitizer holds is kept as it is.
+        """
+        keep = self.known.message is None and (self.held is not None or self.ruled is not None)
+        return (*([KEEP] if keep else []), QUARANTINE)
 
 
 def gather_row(held: Held, row_id: str, row: HeldRow | None, history: Sequence[Ruling]) -> RowPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from pipelines.explain import explain
 from pipelines.review.desk import UNDO, undoable
 from pipelines.review.filters import OPEN, Filter, filter_of
 from pipelines.review.pages import address, moment_of, page, row_address
@@ -42,9 +43,10 @@ def rule(request: Request, dataset: str) -> Response:
     with seat.queue.fresh() as waiting:
         known = waiting.row(row_id)
         if known is None:
-            raise PlanError(f"no held row {row_id!r}", do="go back to the queue")
+            # Whatever sanitizers say of it, a person may hold a row of this release.
+            explain(seat.held.store, dataset, row_id, seat.held.version)
         waiting.rule([row_id], verdict, who=_who(request), why=_why(form, verdict), group="")
-        if form.get("to") != "next":
+        if known is None or form.get("to") != "next":
             return _back(dataset, chosen, form, verdict, 1)
         then = waiting.next(chosen, known.place)
     if then is None:
