@@ -33,8 +33,8 @@ NOTES = (
     "ten seconds after a kill.",
     "*To a run*: from the last byte of a file, dropped while nothing was at work, to the moment "
     "at which Prefect says that a run started; the file has to stay unchanged for the seconds "
-    "under *settle* meanwhile. *To a release*: until its rows were published. Line to hold: 10 s "
-    "to a run.",
+    "under *settle* meanwhile, and the run is asked for when it has been for a quarter of them. "
+    "*To a release*: until its rows were published. Line to hold: 10 s to a run.",
 )
 
 
