@@ -23,9 +23,9 @@ from pipelines.verify import verify
 ROWS, RULED, CHANGES, SMALL = 1_000_000, 1_000, 1_000, 2_000
 NOTES = (
     "Made rows, those of `benchmarks.scale`. *Ruling* is one call that appends a ruling on one "
-    f"row to a log of {RULED:,}; *publish* is `sanitize publish` as a user runs it, its start among "
-    f"it, after {RULED:,} rows all over the release were ruled to quarantine, then 100 of them "
-    "taken back.",
+    f"row to a log of {RULED:,}; *publish* is `sanitize publish` as a user runs it, its start "
+    f"among it, after {RULED:,} rows all over the release were ruled to quarantine, then 100 of "
+    "them taken back.",
     f"A signed release of {SMALL:,} rows that obeys rulings is copied, and one file of it is "
     "changed in one random bit of one byte, removed, or joined by another one; *found* counts "
     "those of which `verify`, given the public key, says that something is wrong.",

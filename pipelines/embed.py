@@ -103,12 +103,11 @@ def embed(
         try:
             started = time.monotonic()
             embedder = encoder.fit(replace(dataset.learned, trusted=()), used)
-            return tuple(
-                _embed_part(
-                    encoder.name, embedder, dataset.roles, *part, used, started, stage, runner
-                )
-                for part in parts
-            )
+            made = []
+            for folder, shards in parts:
+                embedding = _Embedding(embedder, dataset.roles, tuple(shards), folder)
+                made.append(_embed_part(encoder.name, embedding, used, started, stage, runner))
+            return tuple(made)
         except (SanitizeError, MemoryError):
             raise
         except Exception as error:
@@ -141,24 +140,21 @@ def _begun(folder: Path) -> bool:
 
 def _embed_part(
     encoder: str,
-    embedder: Embedder,
-    roles: Roles,
-    folder: Path,
-    shards: Sequence[Shard],
+    embedding: _Embedding,
     device: str,
     started: float,
     stage: Stage,
     runner: Runner,
 ) -> Embedded:
-    missing = 0
-    embedding = _Embedding(embedder, roles, tuple(shards), folder)
+    folder, shards, missing = embedding.folder, embedding.shards, 0
     for count, lacking in runner.map(embedding, len(shards), device=device):
         missing += lacking
         stage.advance(count)
     check_written([embedding_file(folder, number) for number in range(len(shards))])
     rows = sum(shard.rows for shard in shards)
     seconds = round(time.monotonic() - started, 3)
-    return Embedded(encoder, folder, device, rows, missing, embedder.width, seconds).write()
+    width = embedding.embedder.width
+    return Embedded(encoder, folder, device, rows, missing, width, seconds).write()
 
 
 @dataclass(frozen=True)
