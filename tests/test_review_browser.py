@@ -22,6 +22,7 @@ from pipelines.report_data import gather
 from pipelines.review.app import make_app
 from pipelines.review.guard import Guard
 from pipelines.review.pages import FORMULA
+from pipelines.review.serve import browse_to
 from pipelines.review.users import ADMIN, Users, add_user
 from pipelines.rulings import Rulings
 from pipelines.store import Store
@@ -402,6 +403,19 @@ def test_axe_finds_no_serious_fault_in_a_report(browser: Browser, tmp_path: Path
         assert not faults(seen.page)
         seen.page.emulate_media(color_scheme="dark")
         assert not faults(seen.page, "color-contrast")
+
+
+def test_the_address_is_opened_by_way_of_a_file(
+    browser: Browser, loans: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", asked.append)
+    browse_to(loans.entrance, tmp_path)
+    assert loans.guard.token not in asked[0]
+    with watching(browser, loans.home) as seen:
+        seen.page.goto(asked[0])
+        seen.page.wait_for_url(f"{loans.home}/d/loans")
+        assert "wait for a ruling" in words(seen.page)
 
 
 def test_signing_in(browser: Browser, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def enter(request: Request, token: str = "") -> Response:
     user = guard_of(request).enter(token)
     if user is None:
         return PlainTextResponse("Open the address that 'sanitize review' has printed.\n", 401)
-    return guard_of(request).welcome(user)
+    if request.headers.get("sec-fetch-site", "none") in {"none", "same-origin"}:
+        return guard_of(request).welcome(user, RedirectResponse("/", 303))
+    return guard_of(request).welcome(user, page("entered", None))
 
 
 @router.get(SIGN_IN)
@@ -92,7 +94,7 @@ def sign_in(request: Request) -> Response:
     if user is None:
         return page("sign_in", None, 403, failed="The name or the password is wrong.", name=name)
     guard.attempts.forget(came, name)
-    return guard.welcome(user)
+    return guard.welcome(user, RedirectResponse("/", 303))
 
 
 @router.post("/sign-out")

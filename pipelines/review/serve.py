@@ -8,8 +8,10 @@ import ipaddress
 import os
 import socket
 import sys
+import tempfile
 import webbrowser
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from pipelines.progress import show
@@ -22,6 +24,11 @@ from sanitizers.core.errors import PlanError, StoreError
 
 #: The port that is tried first.
 PORT = 4250
+
+_AWAY = """<!doctype html>
+<meta charset="utf-8"><meta http-equiv="refresh" content="0;url={0}">
+<title>Review</title><p><a href="{0}">Review</a>
+"""
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,8 @@ def review(
             )
             console.print(line, soft_wrap=True)
         if browse and not where.is_shared:
-            with contextlib.suppress(webbrowser.Error, OSError):
-                webbrowser.open(url)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sanitize-review-"))
+            browse_to(url, Path(folder))
         config = uvicorn.Config(
             guarded(desk, guard),
             log_level="error",
@@ -141,6 +148,23 @@ def review(
             ssl_keyfile=where.key,
         )
         uvicorn.Server(config).run(sockets=[bound])
+
+
+def browse_to(url: str, folder: Path) -> None:
+    """Open an address in the browser, by way of a file that only its owner may read.
+
+    The words of a command can be read by everybody on a machine, and the address is a secret.
+
+    Parameters
+    ----------
+    url : str
+    folder : Path
+        That of the file; nobody else may look into it.
+    """
+    page = folder / "review.html"
+    page.write_text(_AWAY.format(escape(url)), encoding="utf-8")
+    with contextlib.suppress(webbrowser.Error, OSError):
+        webbrowser.open(page.as_uri())
 
 
 def ask_user(path: Path, name: str, role: str) -> None:
