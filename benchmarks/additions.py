@@ -23,8 +23,8 @@ NOTES = (
     f"Made rows, those of `benchmarks.scale`, {COLUMNS} columns and a label, as Parquet. *Whole* "
     "is the first `sanitize run FOLDER --grow --label label`, which scans the whole history; "
     "*batch* is the same command after a file has come, the median of three. Both as a user runs "
-    "them, with the start of Python, of Prefect and of its server; *start-up* is the same command where "
-    "nothing is new to do but to find that out, with no flow.",
+    "them, with the start of Python, of Prefect and of its server; *start-up* is the same command "
+    "where nothing is new to do but to find that out, with no flow.",
     "*Examined* is the part of a batch's time in which sanitizers worked; *not examined* the rest.",
     "Line to hold: 10,000 rows onto 1,000,000 take at most 15 % of the time of the whole.",
 )
