@@ -63,6 +63,7 @@ class Watched:
 
     def check(self) -> None:
         """Nothing has run, and nothing stands in the page that could."""
+        self.page.wait_for_load_state("load")
         self.alarms += self.page.evaluate(_FOREIGN)
         assert not self.alarms, (self.page.url, self.alarms)
 
@@ -94,6 +95,8 @@ def watching(browser: Browser, home: str, **settings: Any) -> Iterator[Watched]:
 
 def faults(page: Page, *rules: str) -> list[str]:
     """The serious faults of accessibility that axe-core finds, by some rules or by all."""
+    # Without its style a page has other colours.
+    page.wait_for_load_state("load")
     page.evaluate(AXE.read_text(encoding="utf-8") + "; null")
     run = "rules => axe.run(document, {resultTypes: ['violations'], ...rules})"
     found = page.evaluate(run, {"runOnly": list(rules)} if rules else {})
