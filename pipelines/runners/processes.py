@@ -59,7 +59,9 @@ class Processes:
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
-            pool.shutdown(kill_workers=True)
+            # Told to kill workers that are at work, loky stumbles over what they return. What
+            # has begun ends by itself; where the process ends sooner, workers go with it.
+            pool.shutdown()
 
     def _try(self, work: Work[T], left: list[range]) -> Generator[T, None, tuple[list[range], str]]:
         """Hand out groups of shards; return those whose worker was lost, and how."""
@@ -109,7 +111,7 @@ class Processes:
         with self._lock:
             if self._pool is pool:
                 self._pool = None
-        pool.shutdown(kill_workers=True)
+        pool.shutdown()
 
 
 def _hand_in(pool: ProcessPoolExecutor, work: Work[T], group: range) -> Future[list[T]]:

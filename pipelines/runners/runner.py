@@ -56,7 +56,7 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """End all workers at once."""
+        """End all workers; what is under way may end first, and nothing else begins."""
         ...
 
 
