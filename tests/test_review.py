@@ -359,6 +359,15 @@ def test_a_release_that_has_grown_is_reviewed_as_a_whole(landing: Path) -> None:
     assert ran.release.name == "1.1.0"
 
 
+def test_the_datasets_that_can_be_looked_at(store: Store) -> None:
+    publish_rows(store, table(100), dataset="other")
+    store.dataset("empty").mkdir()
+    held = len(released(store))
+    assert Desk(store).overview()[0] == ("loans", "1.0.0", held, 203)
+    assert [name for name, *_ in Desk(store).overview()] == ["loans", "other"]
+    assert [name for name, *_ in Desk(store, "other").overview()] == ["other"]
+
+
 def test_a_damaged_index_is_made_again(store: Store) -> None:
     path = Held.of(store, "loans").index()
     path.write_bytes(bytes(100) + path.read_bytes()[100:])

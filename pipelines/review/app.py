@@ -126,7 +126,7 @@ def datasets(request: Request) -> Response:
     names = desk.datasets()
     if len(names) == 1:
         return RedirectResponse(f"/d/{names[0]}", 303)
-    return page("datasets", session_of(request), names=names)
+    return page("datasets", session_of(request), found=desk.overview())
 
 
 @router.get("/help")

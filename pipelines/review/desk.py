@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import duckdb
@@ -18,7 +19,7 @@ from pipelines.review.row import image_of
 from pipelines.rulings import Ruling, Rulings
 from pipelines.store import Store
 from pipelines.trigger_pictures import TriggerPictures, trigger_pictures
-from sanitizers.core.errors import PlanError
+from sanitizers.core.errors import PlanError, SanitizeError
 from sanitizers.core.keepsake import TRIGGER
 
 #: Pictures of rows that are remembered.
@@ -102,6 +103,15 @@ class Desk:
     def datasets(self) -> tuple[str, ...]:
         """Their names."""
         return (self.only,) if self.only else self.store.datasets()
+
+    def overview(self) -> list[tuple[str, str | None, int, int]]:
+        """For each dataset that can be looked at its release, the rows that wait, and all rows."""
+        found = []
+        for name in self.datasets():
+            with suppress(SanitizeError):
+                held = Held.of(self.store, name, held=self.held)
+                found.append((name, held.version, *held.counts))
+        return found
 
     def seat(self, dataset: str, progress: Progress = SILENT) -> Seat:
         """Sit down at a dataset; its index is made where there is none.
