@@ -7,13 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.at_work import Owner
 from pipelines.decide import Decision
 from pipelines.ledger import ARRIVED, FAILED, Ledger
 from pipelines.manifest import REPORT, RUN, Counts, Manifest, Run
 from pipelines.metrics import METRICS, Metrics
+from pipelines.rulings import Rulings
+from pipelines.shards import ParquetShard
+from pipelines.split import SPLITS
 from pipelines.store import Store
+from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import SanitizeError
+from sanitizers.core.verdicts import REVIEW
 
 #: Releases of a dataset that are shown, the last ones.
 RELEASES = 3
@@ -118,7 +126,7 @@ class DatasetState:
     held : tuple of HeldRun
         The last first.
     review : int
-        Rows of the last release that wait for a person.
+        Rows of the last release that wait for a person: up for review, and nobody has ruled.
     arrivals : Waiting
     at_work : Owner or None
         The run that is at work now.
@@ -143,7 +151,7 @@ class DatasetState:
             # What is not published yet may be what it works at.
             held = (one for one in held if one.why != STOPPED)
         last = releases[0].counts if releases else None
-        review = last.review if last else 0
+        review = _unruled(store, dataset, last.review) if last else 0
         waiting = Waiting.of(store, dataset)
         return cls(dataset, releases[:RELEASES], tuple(held), review, waiting, worker)
 
@@ -155,6 +163,16 @@ class DatasetState:
                 name: value["at_work"][name] for name in ("host", "pid", "since", "command")
             }
         return value
+
+
+def _unruled(store: Store, dataset: str, rows: int) -> int:
+    """How many of the rows up for review in the last release nobody has ruled on."""
+    ruled = pa.array(Rulings.of(store, dataset).standing(), pa.string())
+    if not len(ruled):
+        return rows
+    folder = store.releases(dataset)[-1] / SPLITS[REVIEW]
+    columns = [ParquetShard(p).read([ROW_ID]).column(0) for p in sorted(folder.glob("part-*"))]
+    return sum(len(i) - (pc.sum(pc.is_in(i, value_set=ruled)).as_py() or 0) for i in columns)
 
 
 def states(store: Store, dataset: str | None = None) -> tuple[DatasetState, ...]:

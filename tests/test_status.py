@@ -15,6 +15,7 @@ from pipelines.job import Job, Work
 from pipelines.ledger import Arrival, Ledger
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
+from pipelines.rulings import Rulings
 from pipelines.status import STOPPED, DatasetState, states
 from pipelines.status_text import text
 from pipelines.store import Store
@@ -81,6 +82,9 @@ def test_releases_are_shown_the_last_first_with_what_waits(store: Store) -> None
     said = text([state])
     assert f"{state.review:,} rows wait for review" in said
     assert ran.release.name in said
+    row = str(ran.part("review").column("row_id")[0])
+    Rulings.of(store, ran.work.job.name).add([row], "keep", who="ana", why="looked")
+    assert only(store).review == state.review - 1
 
 
 def test_a_held_run_is_shown_until_a_later_release(store: Store) -> None:
