@@ -12,7 +12,7 @@ from pipelines.review.pages import address, moment_of, page, row_address
 from pipelines.review.seating import seat_of, session_of
 from pipelines.ruled import publish_rulings
 from pipelines.rulings import MOST_TEXT, NONE
-from sanitizers.core.errors import PlanError, SanitizeError
+from sanitizers.core.errors import PlanError
 from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: Why, where a person gives no reason of their own.
@@ -29,7 +29,7 @@ MOST_IN_GROUP = 1_000_000
 router = APIRouter()
 
 
-class NotAllowedError(SanitizeError):
+class NotAllowedError(PlanError):
     """A user asked for what the role does not allow."""
 
 
