@@ -16,6 +16,7 @@ from pipelines.report_data import ReportData, gather
 from pipelines.report_facts import Previous, Reason, RunFacts, SanitizerCard
 from pipelines.slice_chart import slice_chart
 from pipelines.store import write_bytes
+from pipelines.threats import known_threats
 from pipelines.trigger_charts import flip_bars, trigger_map
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def environment(*more: Path) -> Environment:
         trigger_map,
     )
     environment.globals |= {chart.__name__: chart for chart in drawn}
+    environment.globals |= {known_threats.__name__: known_threats}
     return environment
 
 

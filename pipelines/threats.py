@@ -31,6 +31,11 @@ THREATS: dict[str, tuple[str, ...]] = {
 }
 
 
+def known_threats(name: str) -> tuple[str, ...]:
+    """The numbers of one check or risk; none where it has none."""
+    return THREATS.get(name, ())
+
+
 def threats(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The numbers of those checks and risks that have some.
 

@@ -184,3 +184,8 @@ def test_the_event_is_one_of_openlineage(signed: Ran) -> None:
     counts = Manifest.load(signed.release).counts
     rows = [d["outputFacets"]["outputStatistics"]["rowCount"] for d in said["outputs"]]
     assert rows == [counts.keep, counts.review, counts.quarantine]
+
+
+def test_the_report_names_the_threats(signed: Ran) -> None:
+    page = (signed.release / "report.html").read_text()
+    assert "AML.T0020, LLM04:2025" in page
