@@ -147,6 +147,9 @@ def _axis(scan: ScoreScan, lines: Sequence[float]) -> Histogram:
     """Choose an axis for the scores, long enough for the lines that are not too far away."""
     axis = _axis_of_scores(scan)
     low, high = map(axis.place, axis.edges)
+    if axis.edges[0] in lines:
+        # Rows whose score is the line itself are not over it: they have a bar of their own.
+        axis = replace(axis, edges=(axis.value(low - (high - low) / BARS), axis.edges[1]))
     near = [line for line in lines if high < axis.place(line) <= high + 2 * (high - low)]
     if not near:
         return axis

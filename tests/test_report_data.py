@@ -79,6 +79,15 @@ def test_every_score_is_in_one_bar_on_its_side_of_the_lines(name: str, tmp_path:
     assert sum(n for _, right, n in bars if right > line) == (known > line).sum()
 
 
+def test_rows_on_a_line_have_a_bar_below_it(tmp_path: Path) -> None:
+    scores = np.array([0.0] * 90 + [0.5] * 10)
+    files, rows = evidence(tmp_path, scores)
+    chart = histogram(files, rows, scan_scores(files, rows), [0.0])
+    assert chart is not None
+    below = sum(n for n, right in zip(chart.counts, chart.edges[1:], strict=True) if right <= 0.0)
+    assert (below, sum(chart.counts)) == (90, 100)
+
+
 def test_bars_are_those_of_a_slow_count(tmp_path: Path) -> None:
     scores = SCORES["far tail"]
     files, rows = evidence(tmp_path, scores)
