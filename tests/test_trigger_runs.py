@@ -498,3 +498,45 @@ def test_charts_escape_and_stand_degenerate_points() -> None:
     same = TriggerMap(((1.0, 1.0),) * 3, (True, False, True), True)
     assert 'd="M' in trigger_map(same, HOSTILE)
     assert "<script" not in trigger_map(same, HOSTILE)
+
+
+# ------------------------------------------------------------------ data that grow
+
+
+def test_a_known_trigger_is_caught_in_a_row_that_joins(tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    write(landing / "a.npz", images(40), [*["bag"] * 30, *["coat"] * 10])
+
+    def growing(use: str) -> Ran:
+        return run_stages(job(tmp_path / "store", landing, use, grow=True))
+
+    assert (growing(FINDER).release / TRIGGERS).is_dir()
+    one_row(landing)
+    ran = growing(RECALLER)
+    assert ran.release.name == "1.1.0"
+    assert (ran.work.data.rows, ran.work.decision.quarantine) == (1, 1)
+    assert verify(ran.release).ok
+
+
+def test_features_of_images_are_made_of_rows_that_join(tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    tables = {
+        "dataset": {"name": "mine", "source": str(landing), "grow": True},
+        "roles": {"label": "label"},
+        "policy": {"budget": 1.0, "rules": {"outliers": {"quarantine": "top 10%"}}},
+        "encoders": {"use": "pixels"},
+        "sanitizers": {"use": ["outliers"]},
+    }
+    store = Store.open(tmp_path / "store", SALT)
+    for number in range(3):
+        pictures = images(60, seed=number)
+        write(landing / f"{number}.npz", pictures, ["bag", "coat"] * 30)
+        one = Job(Plan.make(tables), store)
+        work = one.ingested(steps.ingest_inputs(one, SILENT))
+        steps.embed_images(work, "cpu", SILENT)
+        ran = run_stages(Job(Plan.make(tables), store))
+        assert (ran.work.data.rows, len(ran.work.data.aside) > 0) == (60, number > 0)
+    assert Manifest.load(ran.release).counts.rows == 180
+    assert verify(ran.release).ok
