@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 from benchmarks.poison import flip_labels
 from benchmarks.results import Cell, Grid, mean, publish, say
 from benchmarks.tables import FIVE, HALVES, Table, arguments, available, data_folder, load
-from pipelines import steps
+from benchmarks.unorchestrated import run
 from pipelines.job import Job
 from pipelines.plan import Plan
-from pipelines.progress import SILENT
 from pipelines.split import SPLITS
 from pipelines.store import Store
 from sanitizers.core.verdicts import QUARANTINE
@@ -108,13 +107,7 @@ def _held(parts: Sequence[pd.DataFrame], label: str) -> set[str]:
             pq.write_table(
                 pa.Table.from_pandas(part, preserve_index=False), landing / f"{number}.parquet"
             )
-            job = Job(Plan.make(tables), store)
-            work = job.ingested(steps.ingest_inputs(job, SILENT))
-            for name in work.chosen.run:
-                steps.examine_with(work, name, SILENT)
-            steps.look_for_risks(work, SILENT)
-            steps.decide_all(work, SILENT)
-            release = Path(str(steps.publish_rows(work, SILENT).release))
+            release = Path(str(run(Job(Plan.make(tables), store)).release))
         files = (release / SPLITS[QUARANTINE]).glob("part-*")
         return {row for f in files for row in pq.read_table(f).column("row_id").to_pylist()}
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
 from pipelines.ingested import Ingested
-from pipelines.manifest import FileEntry, Manifest, Run
+from pipelines.manifest import FileEntry, Manifest, Run, roles_in
 from pipelines.readers.sources import digest_sources
 from pipelines.shards import ParquetShard
 from pipelines.split import SPLITS, UNREADABLE
@@ -90,13 +90,7 @@ class Base:
     @cached_property
     def roles(self) -> Roles:
         """The roles that its columns were given."""
-        said = self.manifest.plan.get("roles")
-        try:
-            given: dict[str, Any] = dict(said or {})
-            given |= {k: tuple(v) for k, v in given.items() if isinstance(v, list)}
-            return Roles(**given)
-        except TypeError as error:
-            raise IntegrityError(f"the manifest of {self.folder} has no roles: {error}") from None
+        return roles_in(self.manifest.plan)
 
     def check_roles(self, given: Mapping[str, object]) -> None:
         """Refuse roles that a plan gives and that the release was not made with.
@@ -135,6 +129,14 @@ class Base:
     def digests(self) -> dict[str, str]:
         """The names of the files that it holds the rows of, by their contents."""
         return {file.sha256: file.path for file in self.manifest.source.files}
+
+
+def releases_by_run(store: Store, dataset: str) -> dict[str, list[str]]:
+    """For each run the releases of its rows, the oldest first: its own, and those by rulings."""
+    found: dict[str, list[str]] = {}
+    for release in store.releases(dataset):
+        found.setdefault(Manifest.load(release).run, []).append(release.name)
+    return found
 
 
 def runs_until(store: Store, run: Run) -> Iterator[Run]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.plan import Plan
+from pipelines.plan import Plan, store_root
 from pipelines.store import Store, name_from
 from pipelines.terminal import StderrConsole, answer, plain
 from sanitizers.core.errors import IntegrityError, PlanError
@@ -90,7 +90,7 @@ def status(said: Namespace) -> int:
     from pipelines.status import states
     from pipelines.status_text import text
 
-    store = Store.open(_store(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     found = states(store, said.dataset)
     if said.json:
         told = {"store": str(store.root), "datasets": [state.to_json() for state in found]}
@@ -135,7 +135,7 @@ def explain(said: Namespace) -> int:
     """Say everything that is known of one row."""
     from pipelines.explain import explain
 
-    store = Store.open(_store(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     known = explain(store, said.dataset, said.row_id, said.release)
     if said.json:
         answer(json.dumps(known.to_json()))
@@ -308,10 +308,6 @@ def _settings(words: list[str]) -> dict[str, object]:
 
 def _is_data(text: str) -> bool:
     return Path(text).exists() or "/" in text or text.endswith(_ENDINGS)
-
-
-def _store(said: str | None) -> Path:
-    return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store
 
 
 def _salt(text: str | None) -> bytes | None:

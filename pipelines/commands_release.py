@@ -1,4 +1,4 @@
-"""What people do with a release: ``rule``, ``publish``, ``export`` and ``keygen``."""
+"""What people do with releases: rule, publish, compare, export and sign."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from pipelines.plan import Plan
+from pipelines.plan import Plan, store_root
 from pipelines.store import Store
 from pipelines.terminal import StderrConsole, answer, plain
 
@@ -17,7 +17,7 @@ def rule(said: Namespace) -> int:
     from pipelines.explain import explain
     from pipelines.rulings import Rulings
 
-    store = Store.open(_root(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     dataset = store.known(said.dataset)
     rows = [explain(store, dataset, row_id).row_id for row_id in said.row_ids]
     who = said.who or getpass.getuser()
@@ -59,7 +59,7 @@ def export(said: Namespace) -> int:
     """Write what is known of every row as one table."""
     from pipelines.export import export
 
-    store = Store.open(_root(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     done = export(store, said.dataset, Path(said.out))
     if said.json:
         answer(json.dumps({k: str(v) if k == "file" else v for k, v in vars(done).items()}))
@@ -90,7 +90,7 @@ def history(said: Namespace) -> int:
     """Write the page of a dataset's releases."""
     from pipelines.history import write_history
 
-    store = Store.open(_root(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     answer(plain(str(write_history(store, said.dataset, Path(said.out) if said.out else None))))
     return 0
 
@@ -99,7 +99,7 @@ def keygen(said: Namespace) -> int:
     """Make the key that the store signs its releases with."""
     from pipelines.signing import PRIVATE, Key, make_key
 
-    path = make_key(Store.open(_root(said.store)))
+    path = make_key(Store.open(store_root(said.store)))
     answer(plain(f"key {Key.read(path).id}: from now on every release is signed"))
     answer(plain(f"give {path} to those who verify; keep {path.with_name(PRIVATE)} to yourself"))
     return 0
@@ -111,9 +111,5 @@ def _dataset(said: Namespace) -> tuple[Store, str]:
         plan = Plan.read(Path(said.dataset))
         store = Store.open(said.store or plan.store, create=False)
         return store, store.known(plan.dataset.name)
-    store = Store.open(_root(said.store), create=False)
+    store = Store.open(store_root(said.store), create=False)
     return store, store.known(said.dataset)
-
-
-def _root(said: str | None) -> Path:
-    return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store

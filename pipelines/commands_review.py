@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from pipelines.plan import Plan
+from pipelines.plan import store_root
 from pipelines.store import Store
 from pipelines.terminal import StderrConsole, answer, plain
 from sanitizers.core.errors import PlanError
@@ -27,8 +27,7 @@ def review(said: Namespace) -> int:
     certificate, key = (Path(name) if name else None for name in (said.certificate, said.key))
     where = Listening(said.host, said.port, tuple(said.name or ()), certificate, key)
     where.check(users)
-    plan = Plan.make({"dataset": {"name": "any", "source": "any", "store": said.store}})
-    store = Store.open(plan.store, create=False)
+    store = Store.open(store_root(said.store), create=False)
     serve(
         Desk(store, said.dataset, said.held),
         where,

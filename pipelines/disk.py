@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,24 @@ def write_new(path: Path, value: object) -> bool:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
     return True
+
+
+def share_file(source: Path, target: Path) -> bool:
+    """Let a file be found under one more name; a copy where the file system has no such names.
+
+    Returns
+    -------
+    bool
+        Whether both names lead to the same bytes.
+    """
+    with suppress(OSError):
+        os.link(source, target)
+        return True
+    with writing(target):
+        shutil.copyfile(source, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+    return False
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.base import runs_until
+from pipelines.base import releases_by_run, runs_until
 from pipelines.decide import Decision, verdicts_file
 from pipelines.examined import read_evidence
 from pipelines.ingest import FILE, ROW, Ingested
 from pipelines.manifest import Manifest, Run
 from pipelines.pictures import described
+from pipelines.rulings import Rulings
 from pipelines.shards import ParquetShard
 from pipelines.split import INTERNAL
 from pipelines.store import Store
@@ -62,7 +63,7 @@ class Explanation:
     ----------
     dataset, row_id, run : str
     version : str or None
-        The release that the run made; None where it made none.
+        The latest release of the rows of the run; None where there is none.
     file : str
         The input file.
     row : int
@@ -73,6 +74,9 @@ class Explanation:
     opinions : tuple of Opinion
     message : str or None
         Why a row could not be read.
+    rulings : tuple of str
+        What people have ruled about it, the last one last. They do not change the verdict
+        here, which is that of the run.
     """
 
     dataset: str
@@ -85,6 +89,7 @@ class Explanation:
     values: dict[str, Any]
     opinions: tuple[Opinion, ...]
     message: str | None = None
+    rulings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As an object that JSON can hold."""
@@ -101,6 +106,7 @@ class Explanation:
         ]
         if self.message:
             out.append(f"  reason    {self.message}")
+        out += [f"  ruling    {_short(ruling)}" for ruling in self.rulings]
         out += [f"  {_opinion(opinion)}" for opinion in self.opinions]
         out.append("  values")
         out += [f"    {name} = {_short(value)}" for name, value in self.values.items()]
@@ -127,8 +133,11 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
     folder = _run(store, store.known(dataset), version)
     first = Run.load(folder)
     for run in runs_until(store, first):
-        if found := _in_run(store, run, row_id, _version(store, dataset, run.key)):
-            return found
+        if found := _in_run(store, run, row_id):
+            log = Rulings.of(store, dataset).read()
+            told = tuple(ruling.sentence for ruling in log if row_id in ruling.row_ids)
+            made = releases_by_run(store, dataset).get(run.key)
+            return replace(found, version=made[-1] if made else None, rulings=told)
     near = _near(Ingested.load(store.inputs(dataset, first.input)), row_id)
     raise PlanError(
         f"no row {row_id!r} in run {first.key} of {dataset!r}",
@@ -136,19 +145,19 @@ def explain(store: Store, dataset: str, row_id: str, version: str | None = None)
     )
 
 
-def _in_run(store: Store, run: Run, row_id: str, version: str | None) -> Explanation | None:
+def _in_run(store: Store, run: Run, row_id: str) -> Explanation | None:
     """What a run knows of a row; None where the row is not of it."""
     ingested = Ingested.load(store.inputs(run.dataset, run.input))
     for number, shard in enumerate(ingested.shard_files()):
         at = pc.index(shard.read([ROW_ID]).column(ROW_ID), row_id).as_py()
         if at >= 0:
-            return explain_at(store, run, ingested, version, (number, at))
+            return explain_at(store, run, ingested, None, (number, at))
     unreadable = ingested.unreadable_file()
     if unreadable is not None:
         table = ParquetShard(unreadable).read([ROW_ID, "file", "row", "raw", "reason"])
         at = pc.index(table.column(ROW_ID), row_id).as_py()
         if at >= 0:
-            return _unreadable(run, version, table.slice(at, 1).to_pylist()[0])
+            return _unreadable(run, table.slice(at, 1).to_pylist()[0])
     return None
 
 
@@ -167,13 +176,6 @@ def _run(store: Store, dataset: str, version: str | None) -> Path:
     if not runs:
         raise PlanError(f"no run of {dataset!r} has ended yet", do="run 'sanitize run' first")
     return max(runs)[1]
-
-
-def _version(store: Store, dataset: str, run: str) -> str | None:
-    for release in reversed(store.releases(dataset)):
-        if Manifest.load(release).run == run:
-            return release.name
-    return None
 
 
 def explain_at(
@@ -231,12 +233,12 @@ def _said(said: dict[str, Any], line: Threshold, message: str | None) -> Opinion
     )
 
 
-def _unreadable(run: Run, version: str | None, row: dict[str, Any]) -> Explanation:
+def _unreadable(run: Run, row: dict[str, Any]) -> Explanation:
     return Explanation(
         run.dataset,
         row[ROW_ID],
         run.key,
-        version,
+        None,
         row["file"],
         row["row"],
         QUARANTINE,

@@ -18,9 +18,10 @@ from pipelines.decide import verdicts_file
 from pipelines.disk import remove, temporary_of, writing
 from pipelines.examined import read_evidence
 from pipelines.ingested import Ingested
-from pipelines.manifest import Run
+from pipelines.manifest import Run, roles_in
 from pipelines.rulings import Ruling, Rulings
 from pipelines.shards import ParquetShard
+from pipelines.split import RULINGS
 from pipelines.store import Store
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import PlanError
@@ -89,7 +90,8 @@ def export(store: Store, dataset: str, out: Path) -> Exported:
     if base is None:
         raise PlanError(f"no release of {dataset!r} yet", do="run 'sanitize run' first")
     last = Run.load(store.run(dataset, base.manifest.run))
-    rulings = Rulings.of(store, dataset).standing() if base.manifest.ruled else {}
+    # Those that the release obeys, not what came since.
+    rulings = Rulings(base.folder / RULINGS).standing() if base.manifest.ruled else {}
     rows = issues = 0
     temporary = temporary_of(out)
     try:
@@ -113,7 +115,7 @@ def _writer(path: Path, ending: str) -> pa.csv.CSVWriter | pq.ParquetWriter:
 def _tables(store: Store, run: Run, rulings: Mapping[str, Ruling]) -> Iterator[pa.Table]:
     """The rows of a run, shard by shard."""
     ingested = Ingested.load(store.inputs(run.dataset, run.input))
-    label = dict(run.plan.get("roles") or {}).get("label")
+    label = roles_in(run.plan).label
     lines = {check.sanitizer: check for check in run.checks}
     for number, shard in enumerate(ingested.shard_files()):
         table = shard.read([ROW_ID, *([label] if label else [])])
@@ -159,7 +161,7 @@ def _judged(judged: pa.Table, rulings: Mapping[str, Ruling]) -> tuple[pa.Array, 
         for row, row_id in enumerate(judged.column(ROW_ID).to_pylist()):
             if ruling := rulings.get(row_id):
                 verdicts[row] = ruling.verdict
-                reasons[row] = f"{ruling.who} ruled {ruling.verdict}: {ruling.why}"
+                reasons[row] = ruling.sentence
     return pa.array(verdicts, pa.string()), pa.array(reasons, pa.string())
 
 

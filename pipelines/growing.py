@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.base import Base
-from pipelines.disk import make_folder, remove, temporary_of, write_json, writing
+from pipelines.disk import make_folder, remove, share_file, temporary_of, write_json, writing
 from pipelines.identity import ID_LENGTH, counted_on
 from pipelines.ingested import MARKER, Ingested, ShardFile
 from pipelines.manifest import FileEntry
 from pipelines.progress import SILENT, Progress
-from pipelines.readers.sources import digest_sources, find_sources, names_of
+from pipelines.readers.sources import digest_sources, find_sources, names_within
 from pipelines.row_ids import seen_before
 from pipelines.shards import ParquetShard, shard_name, write_shard
 from pipelines.split import digest_of
@@ -82,9 +82,7 @@ def files_of(source: str | Path, only: Sequence[str] | None = None) -> list[tupl
             f"{folder} is a folder per class, which cannot grow file by file",
             do="use tables or NPZ files with the images in them, or leave `grow` out",
         )
-    root = Path(source).expanduser()
-    inside = root.is_dir()
-    names = [p.relative_to(root).as_posix() for p in paths] if inside else names_of(paths)
+    names = names_within(source, paths)
     found = list(zip(paths, names, strict=True))
     if only is None:
         return found
@@ -153,7 +151,7 @@ def join(
             earlier, aside = _sample(base, plain.rows, new, salt)
             stage.advance(plain.rows)
         if (unreadable := plain.unreadable_file()) is not None:
-            os.link(unreadable, new / unreadable.name)
+            share_file(unreadable, new / unreadable.name)
         digest = key_of("joined", base.manifest.source.digest, plain.digest)
         joined = {k: v for k, v in asdict(plain).items() if k != "folder"}
         joined |= {"shards": [asdict(s) for s in shards], "digest": digest}
@@ -203,8 +201,7 @@ def _number(plain: Ingested, base: Base, new: Path, salt: bytes) -> tuple[list[S
     for shard, known, before in zip(own, plain.shards, seen, strict=True):
         path = new / known.name
         if not before:
-            with writing(path):
-                os.link(shard.path, path)
+            share_file(shard.path, path)
             written.append(known)
         elif plain.id_column is None:
             table = shard.read()
@@ -263,6 +260,7 @@ def _chosen(
     files: Sequence[FileEntry], share: float, rng: np.random.Generator
 ) -> list[tuple[FileEntry, NDArray[np.int64]]]:
     """Which rows of which files: all files have their share, where there are not too many."""
+    files = [file for file in files if file.rows]
     rows = np.array([file.rows or 0 for file in files], dtype=np.int64)
     wanted = share * rows.sum()
     if len(files) > MOST_FILES:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.ledger import Arrival, Ledger, Seen, oldest_first
 from pipelines.plan_parts import ArrivalsPart
 from pipelines.readers.remote import NothingThereError
-from pipelines.readers.sources import digest_sources, find_sources, names_of, stamp_sources
+from pipelines.readers.sources import digest_sources, find_sources, names_within, stamp_sources
 from sanitizers.core.errors import InputError
 
 #: The share of the time to settle after which a file is likely to be whole.
@@ -205,11 +205,8 @@ def listing(source: str) -> dict[str, tuple[Path, str]]:
         paths = [path for path in find_sources(source) if path.suffix != DONE]
     except InputError:
         return {}
-    root = Path(source).expanduser()
-    inside = root.is_dir() and paths != [root]
-    names = [p.relative_to(root).as_posix() for p in paths] if inside else names_of(paths)
     found = {}
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(names_within(source, paths), paths, strict=True):
         try:
             found[name] = path, _stamp(path)
         except FileNotFoundError:

@@ -163,12 +163,13 @@ class Job:
         Reads the inputs once, to know them by their digests, and nothing else of size.
         """
         if self.base is not None and not self.new:
-            return Outcome.of_release(self.base.folder, self.base.manifest)
+            vouched = bool(self.plan.dataset.trusted or self.base.roles.trusted)
+            return Outcome.of_release(self.base.folder, self.base.manifest, trusted=vouched)
         keys = self.input_keys()
         if not self.is_ingested(keys):
             return None
         work = self.ingested(keys)
-        found = find_release(self.store, self.name, work.key)
+        found = find_release(self.store, self.name, work.key, work.data.onto)
         return None if found is None else work.outcome(found[0], already=True)
 
     def ingested(self, keys: Mapping[str, str]) -> Work:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.disk import canonical, pretty, write_json
+from sanitizers.core.data import Roles
 from sanitizers.core.errors import IntegrityError, StoreError
 from sanitizers.core.promise import Promise
 from sanitizers.risks.finding import Finding
@@ -313,6 +314,21 @@ class Manifest:
             raise IntegrityError(f"{path} was changed after it was written")
         _check_paths(manifest, path)
         return manifest
+
+
+def roles_in(plan: Mapping[str, Any]) -> Roles:
+    """The roles of the columns, from a plan as it was recorded.
+
+    Raises
+    ------
+    IntegrityError
+        If there are none, or they are malformed.
+    """
+    try:
+        given: dict[str, Any] = dict(plan["roles"])
+        return Roles(**given | {k: tuple(v) for k, v in given.items() if isinstance(v, list)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"a recorded plan has no roles: {error!r}") from None
 
 
 def tool() -> Tool:

@@ -174,10 +174,8 @@ def _judged(rows: pa.Table, old: str, new: str, places: Mapping[str, Place]) -> 
 def _reasons(place: Place, before: list[dict[str, object]]) -> list[Mapping[str, object]]:
     if place.ruling is None:
         return list(place.reasons)
-    ruling = place.ruling
-    message = f"{ruling.who} ruled {ruling.verdict} on {ruling.when[:10]}: {ruling.why}"
     told = [reason for reason in before if reason["sanitizer"] != RULING]
-    return [*told, {"sanitizer": RULING, "message": message}]
+    return [*told, {"sanitizer": RULING, "message": place.ruling.sentence}]
 
 
 def _rest(staging: Path, hit: _Hit) -> FileEntry | None:

@@ -138,7 +138,7 @@ class Outcome:
         )
 
     @classmethod
-    def of_release(cls, release: Path, manifest: Manifest) -> Self:
+    def of_release(cls, release: Path, manifest: Manifest, *, trusted: bool) -> Self:
         """What came of the run that made a release which nothing new joins."""
         counts = manifest.grown.counts if manifest.grown else manifest.counts
         found = {
@@ -161,7 +161,7 @@ class Outcome:
             "",
             found,
             tuple((one.sanitizer, one.why) for one in manifest.not_run),
-            True,
+            trusted,
             manifest.version,
             str(release),
             str(release / MANIFEST),

@@ -236,6 +236,11 @@ class Plan(Part):
                 raise PlanError(f"[notify] when names {when!r}", do=did_you_mean(when, EVENTS))
 
 
+def store_root(said: str | None) -> Path:
+    """The folder of the store that a command means: what it says, or what a plan would."""
+    return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store
+
+
 def beside(folder: Path, path: str) -> str:
     """Read a path relative to a folder; absolute ones and URLs stay as they are."""
     return path if "://" in path else str(folder / Path(path).expanduser())

@@ -108,7 +108,7 @@ def publish(
     if decision.held:
         return Published(None, None)
     with store.lock(run.dataset):
-        found = find_release(store, run.dataset, run.key)
+        found = find_release(store, run.dataset, run.key, ingested.onto)
         if found is not None:
             return Published(*found, already=True)
         store.sweep(run.dataset)
@@ -127,8 +127,18 @@ def publish(
             raise
 
 
-def find_release(store: Store, dataset: str, run: str) -> tuple[Path, Manifest] | None:
+def find_release(
+    store: Store, dataset: str, run: str, onto: str | None = None
+) -> tuple[Path, Manifest] | None:
     """Find the release that a run made, by the run's key.
+
+    Parameters
+    ----------
+    store : Store
+    dataset : str
+    run : str
+    onto : str, optional
+        The release that its rows joined; no earlier one is looked at.
 
     Raises
     ------
@@ -136,6 +146,8 @@ def find_release(store: Store, dataset: str, run: str) -> tuple[Path, Manifest] 
         If a file of that release is missing or has another size.
     """
     for release in reversed(store.releases(dataset)):
+        if release.name == onto:
+            break
         manifest = Manifest.load(release)
         if manifest.run == run:
             for file in manifest.files:

@@ -19,7 +19,7 @@ from pipelines.ingested import Ingested
 from pipelines.manifest import FileEntry, Manifest, Ruled, Run, tool
 from pipelines.obeying import Moved, Place, obey
 from pipelines.progress import SILENT, Progress
-from pipelines.rulings import START, Rulings
+from pipelines.rulings import NONE, START, Rulings
 from pipelines.sealing import SEALS, seal
 from pipelines.shards import ParquetShard
 from pipelines.split import RULINGS, copy_bytes, share
@@ -77,9 +77,10 @@ def obey_rulings(
     head = log.head
     if head == START:
         return None
-    standing, ever = log.standing(), {row for ruling in log.read() for row in ruling.row_ids}
+    last = log.last()
+    standing = {row: ruling for row, ruling in last.items() if ruling.verdict != NONE}
     places = {row: Place(ruling.verdict, ruling) for row, ruling in standing.items()}
-    places |= said_by_sanitizers(store, run, ever - standing.keys())
+    places |= said_by_sanitizers(store, run, last.keys() - standing.keys())
     moved = obey(staging, files, places)
     keep = sum(places[row].verdict == KEEP for row in moved.found & standing.keys())
     counts = (keep, len(moved.found & standing.keys()) - keep)

@@ -67,6 +67,11 @@ class Ruling:
     before: str
     digest: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What was ruled, by whom and why, in words."""
+        return f"{self.who} ruled {self.verdict} on {self.when[:10]}: {self.why}"
+
     def sealed(self) -> Self:
         """The same, with its digest."""
         value = {k: v for k, v in asdict(self).items() if k != "digest"}
@@ -160,14 +165,17 @@ class Rulings:
         IntegrityError
             As `read` does.
         """
-        found: dict[str, Ruling] = {}
-        for ruling in self.read():
-            for row_id in ruling.row_ids:
-                if ruling.verdict == NONE:
-                    found.pop(row_id, None)
-                else:
-                    found[row_id] = ruling
-        return found
+        return {row: last for row, last in self.last().items() if last.verdict != NONE}
+
+    def last(self) -> dict[str, Ruling]:
+        """For each row that was ever ruled on the last ruling, also one that takes back.
+
+        Raises
+        ------
+        IntegrityError
+            As `read` does.
+        """
+        return {row_id: ruling for ruling in self.read() for row_id in ruling.row_ids}
 
     def copy(self) -> bytes:
         """The bytes of all whole rulings, for a release to hold."""

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.decide import verdicts_file
-from pipelines.disk import writing
+from pipelines.disk import share_file, writing
 from pipelines.ingest import FILE, ROW, ShardFile
 from pipelines.manifest import FileEntry
 from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
@@ -116,11 +116,7 @@ def share(release: Path, file: FileEntry, staging: Path) -> FileEntry:
         If a copy is not what was published.
     """
     source, target = release / file.path, staging / file.path
-    with suppress(OSError):
-        os.link(source, target)
-        return file
-    copied = replace(copy_file(source, staging, file.path), rows=file.rows)
-    if copied != file:
+    if not share_file(source, target) and digest_of(target) != file.sha256:
         raise IntegrityError(
             f"{source} is not as it was published", do=f"run 'sanitize verify {release}'"
         )

@@ -24,6 +24,8 @@ def test_rule_and_publish(landing: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert command(words) == 0
     assert "ruling 1 by ana: keep: 2 rows" in capsys.readouterr().out
     assert set(Rulings.of(ran.work.job.store, "g").standing()) == {row, other}
+    assert command(["explain", "g", row, "--store", store]) == 0
+    assert "ruling    ana ruled keep on " in capsys.readouterr().out
     assert command(["publish", "g", "--store", store, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["version"], said["already"]) == ("1.1.0", False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,6 +311,36 @@ def test_a_long_history_costs_no_more(landing: Path, monkeypatch: pytest.MonkeyP
         ran = grown(landing, f"b{number}.csv", rows(number, 100))
     assert len(ran.work.data.earlier) == 2
     assert sum(shard.rows for shard in ran.work.data.earlier) <= 122
+
+
+def test_files_without_rows_are_no_choice(landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first file of a folder may be empty; of the others there may be just as many as wanted.
+    monkeypatch.setattr(growing, "MOST_FILES", 2)
+    empty = {"rules": {"outliers": {"quarantine": "score > 1e9", "review": "score > 1e9"}}}
+    found = {"rules": {"outliers": {"quarantine": "top 2%"}}}
+    for number, policy in enumerate((empty, found, found, found)):
+        rows(number).to_csv(landing / f"{number}.csv", index=False)
+        (landing / "a.csv").unlink(missing_ok=True)
+        plan = {"policy": policy, "sanitizers": {"use": ["outliers"]}, "roles": {"label": "y"}}
+        dataset = {"name": "g", "source": str(landing), "grow": True}
+        ran = run_stages(Job(Plan.make({"dataset": dataset, **plan}), job(landing).store))
+    assert 0 < len(ran.work.data.aside) <= 2
+
+
+def test_where_files_cannot_have_two_names_they_are_copied(
+    landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_stages(job(landing))
+
+    def refuse(*paths: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    ran = grown(landing, "b.csv", rows(1))
+    assert verify(ran.release).ok
+    file = "clean/part-00000.parquet"
+    assert not (ran.release / file).samefile(first.release / file)
+    assert (ran.release / file).read_bytes() == (first.release / file).read_bytes()
 
 
 def test_the_same_batch_gives_the_same_release(landing: Path, tmp_path: Path) -> None:

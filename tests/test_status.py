@@ -20,7 +20,7 @@ from pipelines.status import STOPPED, DatasetState, states
 from pipelines.status_text import text
 from pipelines.store import Store
 from sanitizers.core.errors import PlanError
-from tests.staged import run_stages
+from tests.staged import judge_stages, run_stages
 
 
 @pytest.fixture
@@ -40,17 +40,8 @@ def job(store: Store, name: str = "a", **policy: object) -> Job:
     return Job(Plan.make(plan), store)
 
 
-def decided(one: Job) -> Work:
-    work = one.ingested(steps.ingest_inputs(one, SILENT))
-    for name in work.chosen.run:
-        steps.examine_with(work, name, SILENT)
-    steps.look_for_risks(work, SILENT)
-    steps.decide_all(work, SILENT)
-    return work
-
-
 def held(one: Job) -> Work:
-    work = decided(one)
+    work = judge_stages(one)
     outcome = steps.report_held(work, SILENT)
     steps.measure(work, outcome, {}, 0.0, SILENT)
     return work
@@ -106,7 +97,7 @@ def test_a_held_run_is_shown_until_a_later_release(store: Store) -> None:
 
 
 def test_a_run_that_was_stopped_is_told_apart_from_one_at_work(store: Store) -> None:
-    decided(job(store))
+    judge_stages(job(store))
     (one,) = only(store).held
     assert one.why == STOPPED
     with store.at_work("a", tell=print):

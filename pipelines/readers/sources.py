@@ -165,6 +165,17 @@ def stamp_sources(paths: list[Path]) -> list[object]:
     return [stamp_folder(path) if path.is_dir() else _stamp(path.stat()) for path in paths]
 
 
+def names_within(source: str | Path, paths: list[Path]) -> list[str]:
+    """How the files of a source are called for good, whatever other files come.
+
+    Relative to the source where that is a folder, else as `names_of` says.
+    """
+    root = Path(source).expanduser()
+    if root.is_dir() and paths != [root]:
+        return [path.relative_to(root).as_posix() for path in paths]
+    return names_of(paths)
+
+
 def names_of(paths: list[Path]) -> list[str]:
     """How messages and manifests call the files: relative to what they have in common."""
     if len(paths) == 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyarrow.types import is_temporal
 
-from pipelines.base import runs_until
+from pipelines.base import releases_by_run, runs_until
 from pipelines.charts import Histogram
 from pipelines.disk import make_folder
 from pipelines.manifest import Manifest, Run
@@ -71,7 +71,8 @@ class Held:
         else:
             run, created = _last_held(store, dataset)
         chain = runs_until(store, Run.load(store.run(dataset, run)))
-        parts = tuple(Part.of(store, one, version is not None) for one in chain)
+        made = releases_by_run(store, dataset) if version is not None else {}
+        parts = tuple(Part.of(store, one, made.get(one.key, [None])[0]) for one in chain)
         return cls(store, dataset, parts, version, created, obeys)
 
     @cached_property
@@ -119,7 +120,7 @@ class Held:
 
 def _last_held(store: Store, dataset: str) -> tuple[str, str]:
     """The last run that published nothing, and when it was made."""
-    published = {Manifest.load(release).run for release in store.releases(dataset)}
+    published = releases_by_run(store, dataset)
     runs = [Run.load(folder) for folder in store.runs(dataset) if folder.name not in published]
     if not runs:
         why = "every run of" if published else "no run has ended yet of"

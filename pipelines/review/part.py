@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.decide import Decision
 from pipelines.ingested import Ingested
-from pipelines.manifest import Manifest, Run
+from pipelines.manifest import Run, roles_in
 from pipelines.store import Store
 from sanitizers.core.data import Roles
 
@@ -31,21 +31,21 @@ class Part:
     version: str | None
 
     @classmethod
-    def of(cls, store: Store, run: Run, published: bool) -> Part:
+    def of(cls, store: Store, run: Run, version: str | None) -> Part:
         """Read what a run has left.
 
         Parameters
         ----------
         store : Store
         run : Run
-        published : bool
-            Whether its rows are looked at as those of a release.
+        version : str or None
+            The release in which its rows first appeared.
         """
         return cls(
             run,
             Ingested.load(store.inputs(run.dataset, run.input)),
             Decision.load(store.run(run.dataset, run.key)),
-            _version(store, run) if published else None,
+            version,
         )
 
     @property
@@ -61,14 +61,4 @@ class Part:
     @property
     def roles(self) -> Roles:
         """The roles of the columns, as the run took them."""
-        known = dict(self.run.plan.get("roles") or {})
-        given = {f.name: known[f.name] for f in fields(Roles) if known.get(f.name)}
-        return Roles(**given | {"features": tuple(given.get("features", ()))})
-
-
-def _version(store: Store, run: Run) -> str | None:
-    """The release in which the rows of a run first appeared."""
-    for release in store.releases(run.dataset):
-        if Manifest.load(release).run == run.key:
-            return release.name
-    return None
+        return roles_in(self.run.plan)
