@@ -11,6 +11,7 @@ from benchmarks.results import say
 NAMES = (
     "clean",
     "trusted",
+    "vouching",
     "quality",
     "flips",
     "slices",

@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 
 from sanitizers.core.data import Batch, Dataset, MemoryShard, Roles
 from sanitizers.core.errors import PlanError
-from sanitizers.labels import (
-    CLASS_LEAST,
-    TRUSTED_LEAST,
-    Labels,
-    LabelScorer,
-    fit_mixture,
-    label_null,
-    sharpen,
-)
+from sanitizers.core.evidence import examine_batch
+from sanitizers.core.label_noise import fit_mixture, label_null, sharpen, temperatures
+from sanitizers.core.lines import ScoreSummary, draw
+from sanitizers.core.policy import Policy
+from sanitizers.labels import CLASS_LEAST, TRUSTED_LEAST, Labels, LabelScorer
 
 ROLES = Roles(label="y", features=("a", "b"))
 FAST = Labels(trees=20)
@@ -103,6 +99,37 @@ def test_labels_that_are_as_doubtful_as_the_models_say_show_no_flips() -> None:
     """A few hundred rows whose classes overlap: their doubt must not be called noise."""
     found = [fit_mixture(*simulated(seed, 400, 2, 1.5, 0.0))[1] for seed in range(20)]
     assert sum(rate > 0 for rate in found) <= 7
+
+
+def test_the_temperatures_that_labels_allow_are_those_hardly_less_likely_than_the_best() -> None:
+    """Against a grid of the whole likelihood."""
+    P, y = simulated(6, 150, 3, 1.3, 0.0)
+    logs = np.linspace(-3.0, 1.5, 901)
+    given = [sharpen(P, t)[np.arange(len(y)), y] for t in np.exp(logs)]
+    likelihood = np.array([np.log(g).sum() for g in given])
+    inside = np.exp(logs[likelihood >= likelihood.max() - 2.0])
+    told = temperatures(P, y)
+    assert told.likeliest == pytest.approx(np.exp(logs[likelihood.argmax()]), rel=0.03)
+    assert told.log_likelihood == pytest.approx(likelihood.max(), abs=0.01)
+    # The edges are sought from the inside, to a twentieth of the logarithm.
+    assert inside[0] - 0.01 <= told.low <= inside[0] * 1.06
+    assert inside[-1] / 1.06 <= told.high <= inside[-1] + 0.01
+
+
+def test_labels_that_are_all_as_expected_allow_every_lower_temperature() -> None:
+    P, _ = simulated(7, 100, 3, 1.0, 0.0)
+    told = temperatures(P, P.argmax(axis=1))
+    assert told.low < 0.06
+    assert told.likeliest < 0.2
+
+
+def test_vouched_labels_join_the_mixture_and_are_never_noise() -> None:
+    """They tell the temperature; doubt beyond it in the others is noise then."""
+    P, y = simulated(8, 600, 2, 1.5, 0.2)
+    vouched = simulated(9, 4_000, 2, 1.5, 0.0)
+    temperature, rate = fit_mixture(P, y, vouched)
+    assert temperature == pytest.approx(1.5, rel=0.1)
+    assert 0.15 < rate < 0.3
 
 
 def test_sharpening_is_powers_that_sum_to_one() -> None:
@@ -261,6 +288,68 @@ def test_trusted_rows_uncover_flips_that_agree_with_one_another() -> None:
     assert np.mean(helped[~bad] > line) < 0.06
 
 
+def flipped_at_random(seed: int, rows: int = 1_200) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Classes that overlap, a tenth of the labels flipped."""
+    given, rng = table(seed, rows, gap=2.0), np.random.default_rng(seed)
+    bad = np.zeros(rows, dtype=bool)
+    bad[rng.choice(rows, rows // 10, replace=False)] = True
+    turned = [
+        {"x": "yz", "y": "xz", "z": "xy"}[v][rng.integers(2)] if flipped else v
+        for v, flipped in zip(given.column("y").to_pylist(), bad, strict=True)
+    ]
+    return relabelled(given, turned), bad
+
+
+def quarantined(rows: pa.Table, trusted: pa.Table | None) -> NDArray[np.bool_]:
+    """The rows over the default line."""
+    vouched = () if trusted is None else (MemoryShard(trusted),)
+    data = Dataset((MemoryShard(rows),), ROLES, b"salt", vouched)
+    evidence = examine_batch("labels", FAST.fit(data), batch(data))
+    scores, p_values = (evidence.column(c).to_numpy() for c in ("score", "p_value"))
+    summary = ScoreSummary(len(scores))
+    summary.add(scores, p_values, batch(data).keys)
+    cut = draw("labels", Policy().rule("labels", trusted=trusted is not None), summary).quarantine
+    assert cut is not None
+    return np.asarray(scores > cut)
+
+
+def rightness(rows: pa.Table) -> NDArray[np.float64]:
+    """How far inside its own class each row lies."""
+    angle = 2 * np.pi * np.array(["xyz".index(v) for v in rows.column("y").to_pylist()]) / 3
+    a, b = rows.column("a").to_numpy(), rows.column("b").to_numpy()
+    return np.asarray(a * np.cos(angle) + b * np.sin(angle))
+
+
+def test_trusted_rows_do_not_lower_recall_and_cost_hardly_a_clean_row() -> None:
+    found: dict[int, list[float]] = {0: [], 150: [], 300: []}
+    for seed in range(2):
+        rows, bad = flipped_at_random(seed)
+        vouched = table(100 + seed, 300, gap=2.0)
+        for count, shares in found.items():
+            over = quarantined(rows, vouched.slice(0, count) if count else None)
+            shares.append(float(over[bad].mean()))
+            assert over[~bad].mean() <= 0.01
+    assert np.mean(found[150]) >= np.mean(found[0]) > 0.3
+    assert np.mean(found[300]) >= np.mean(found[0])
+
+
+def test_trusted_rows_without_a_doubtful_one_do_not_make_clean_rows_suspect() -> None:
+    """A person vouches for what is plain: the models' doubt of the others stays doubt."""
+    pool = table(200, 2_000, gap=2.0)
+    plain = pool.take(pa.array(np.argsort(-rightness(pool), kind="stable")[:150]))
+    assert quarantined(table(0, 1_200, gap=2.0), plain).mean() <= 0.01
+
+
+def test_trusted_rows_that_are_all_doubtful_do_not_hide_flips() -> None:
+    """A person vouches for what looked wrong and was right, as rulings to keep do."""
+    rows, bad = flipped_at_random(0)
+    pool = table(201, 2_000, gap=2.0)
+    doubtful = pool.take(pa.array(np.argsort(rightness(pool), kind="stable")[300:450]))
+    over = quarantined(rows, doubtful)
+    assert over[bad].mean() >= 0.2
+    assert over[~bad].mean() <= 0.01
+
+
 def test_too_few_trusted_rows_change_nothing() -> None:
     given, before = fitted()
     trusted = Dataset.from_table(table(4, TRUSTED_LEAST - 1), ROLES)
@@ -289,10 +378,9 @@ def test_labels_that_are_vouched_for_carry_no_noise() -> None:
     rng = np.random.default_rng(3)
     P = rng.dirichlet([0.6, 0.6, 0.6], 4_000)
     y = np.array([rng.choice(3, p=row) for row in P])
-    temperature, rate = fit_mixture(P, y, noisy=False)
-    assert rate == 0.0
-    assert temperature == pytest.approx(1.0, abs=0.1)
-    assert fit_mixture(P, y)[0] <= temperature + 0.02
+    told = temperatures(P, y)
+    assert told.likeliest == pytest.approx(1.0, abs=0.1)
+    assert fit_mixture(P, y)[0] <= told.likeliest + 0.02
 
 
 def test_what_is_rare_among_clean_rows_is_not_made_to_look_wrong() -> None:

@@ -1,0 +1,173 @@
+"""The noise of labels, told from the doubt of models: a mixture, its null, its temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from sanitizers.core.calibration import ModelNull
+
+#: Out-of-fold class probabilities of some rows, shape (n, k), and their labels, shape (n,).
+Labelled = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+#: A trusted row counts as much as this many others.
+TRUSTED_WEIGHT = 3.0
+#: The smallest probability that is told from zero; scores end at its logarithm.
+_FLOOR = 1e-12
+#: Added to probabilities before their logarithm.
+_SMOOTH = 1e-4
+#: Where the logarithm of the temperature and the logit of the rate of flips may lie.
+_TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
+_COARSE = {"xatol": 0.01}
+#: Log-likelihoods by which a rate of zero is ruled out (68 %), and within which the rate
+#: may lie above its likeliest value (68 %).
+RULED_OUT, UPPER = 0.5, 0.5
+#: Log-likelihoods by which labels that are vouched for rule out a temperature (95 %).
+CONTRADICTED = 2.0
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """The temperatures that labels without noise allow.
+
+    Parameters
+    ----------
+    low, likeliest, high : float
+        Those outside of `low` and `high` are ruled out (95 %).
+    log_likelihood : float
+        Of the labels, at the likeliest.
+    """
+
+    low: float
+    likeliest: float
+    high: float
+    log_likelihood: float
+
+
+def sharpen(P: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Class probabilities at another temperature: ``P**(1/T)``, normalised, shape (n, k)."""
+    logs = np.log(P + _SMOOTH) / temperature
+    logs -= logs.max(axis=1, keepdims=True)
+    powers = np.exp(logs)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def fit_mixture(
+    P: NDArray[np.float64], y: NDArray[np.int64], vouched: Labelled | None = None
+) -> tuple[float, float]:
+    """Tell the noise of labels from the doubt of models, by maximum likelihood.
+
+    The model of an observed label: with probability `r` it was replaced by one of the
+    other classes, each alike, else it was drawn from `P` at temperature `T`.
+
+    Parameters
+    ----------
+    P : ndarray of float64, shape (n, k)
+        Out-of-fold class probabilities.
+    y : ndarray of int64, shape (n,)
+        Observed labels.
+    vouched : Labelled, optional
+        Labels that carry no noise: all doubt of them is the models' own. Each counts
+        `TRUSTED_WEIGHT` times.
+
+    Returns
+    -------
+    (float, float)
+        T and r: zero where the data do not rule that out, else the upper end of its 68 %
+        profile likelihood interval.
+    """
+    given, others = _given(P, y), P.shape[1] - 1
+    doubt = None if vouched is None else _doubt(vouched)
+
+    def profile(logit: float) -> tuple[float, float]:
+        """The best log-temperature for a rate of flips, and its negative log-likelihood."""
+        rate = expit(logit)
+
+        def loss(v: float) -> float:
+            chance = given(v)
+            mixed = (1 - rate) * chance + rate * (1 - chance) / others
+            own = -float(np.log(mixed + _FLOOR).sum())
+            return own if doubt is None else own + TRUSTED_WEIGHT * doubt(v)
+
+        found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
+        return float(found.fun), float(found.x)
+
+    none, cold = profile(-np.inf)
+    best = minimize_scalar(
+        lambda v: profile(v)[0], bounds=_RATES, method="bounded", options=_COARSE
+    )
+    if none - float(best.fun) < RULED_OUT:
+        return float(np.exp(cold)), 0.0
+    most = float(best.fun) + UPPER
+    rate = _edge(lambda v: profile(v)[0], float(best.x), _RATES[1], most)
+    return float(np.exp(profile(rate)[1])), float(expit(rate))
+
+
+def temperatures(P: NDArray[np.float64], y: NDArray[np.int64]) -> Temperatures:
+    """The temperatures that labels without noise allow, by their likelihood.
+
+    Parameters
+    ----------
+    P : ndarray of float64, shape (n, k)
+        Out-of-fold class probabilities.
+    y : ndarray of int64, shape (n,)
+        Labels that are vouched for.
+    """
+    doubt = _doubt((P, y))
+    best = minimize_scalar(doubt, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
+    most = float(best.fun) + CONTRADICTED
+    low, high = (_edge(doubt, float(best.x), end, most) for end in _TEMPERATURES)
+    low, likeliest, high = (float(np.exp(v)) for v in (low, float(best.x), high))
+    return Temperatures(low, likeliest, high, -float(best.fun))
+
+
+def label_null(P: NDArray[np.float64]) -> ModelNull:
+    """The scores of labels drawn from `P`: what clean labels would score, shape (n, k)."""
+    surprises = surprise(P).ravel()
+    order = np.argsort(surprises, kind="stable")
+    survival = np.cumsum(P.ravel()[order][::-1])[::-1] / len(P)
+    grid = np.linspace(0.0, -np.log10(_FLOOR), 2401)
+    # The share at or above the grid point below a score: never too small a p-value.
+    at = np.searchsorted(surprises[order], grid, side="left")
+    padded = np.append(survival, 0.0)
+    return ModelNull(grid, np.clip(padded[at], _FLOOR, 1.0))
+
+
+def surprise(P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``-log10`` of probabilities, of their shape."""
+    # Rounded, so that the last bits of a matrix product, which depend on how many rows
+    # come at once, never reach a verdict.
+    rounded = np.round(-np.log10(np.maximum(P, _FLOOR)), 4)
+    return np.asarray(np.abs(rounded), dtype=np.float64)
+
+
+def _given(P: NDArray[np.float64], y: NDArray[np.int64]) -> Callable[[float], NDArray[np.float64]]:
+    """The chance of every label, as a function of the logarithm of the temperature."""
+    logs = np.log(P + _SMOOTH)
+    logs -= logs.max(axis=1, keepdims=True)
+    own = logs[np.arange(len(y)), y]
+
+    def given(v: float) -> NDArray[np.float64]:
+        t = np.exp(-v)
+        return np.asarray(np.exp(own * t) / np.exp(logs * t).sum(axis=1))
+
+    return given
+
+
+def _doubt(labelled: Labelled) -> Callable[[float], float]:
+    """The negative log-likelihood of labels without noise, by the log-temperature."""
+    given = _given(*labelled)
+    return lambda v: -float(np.log(given(v) + _FLOOR).sum())
+
+
+def _edge(loss: Callable[[float], float], inside: float, end: float, most: float) -> float:
+    """How far from `inside` towards `end` a loss stays within `most`."""
+    while abs(end - inside) > 0.05:
+        middle = (inside + end) / 2
+        inside, end = (middle, end) if loss(middle) <= most else (inside, middle)
+    return inside
