@@ -6,9 +6,11 @@ The same rows are judged every time; the first so many of the same trusted rows 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 from benchmarks.game import CLEAN, ROWS, Game, board
@@ -90,7 +92,9 @@ def main() -> None:
     data = data_folder(given.data)
     tables = [load(name, data) for name in available(FIVE[given.half], data)]
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # The warnings of libraries stay out of what a worker says.
+    quietly = partial(warnings.simplefilter, "ignore")
+    with ProcessPoolExecutor(os.cpu_count(), initializer=quietly) as pool:
         waiting = [
             pool.submit(play, table, game, seed, given.counts)
             for seed, table, game in product(range(given.seeds), tables, GAMES)
