@@ -33,11 +33,12 @@ CLASS_LEAST = 10
 TRUSTED_LEAST = 100
 #: Pass by pass: a label this much less probable than the likeliest does not train models.
 DENIED = (0.3, 0.5)
-#: Rows stay left out where trusted labels gain more than so much log-likelihood by it, and the
-#: models then see more than so many times the noise. Measured on the tuning tables: flips at
-#: random -16 to 11 and 1.0 to 1.5 times; far from the boundary, and in clusters that are found,
-#: 5 to 31 and 24 times or more (but 1.2 to 1.4 times in *german*, whose classes hardly differ).
-LIKELIER, MORE_NOISE = 3.0, 2.0
+#: At the temperature of each: models of all rows pass over a label that is at most so much less
+#: probable than the likeliest, which models without some rows deny by at least so much.
+HIDDEN = (0.3, 0.7)
+#: Log-likelihoods that trusted labels gain, at least, where rows are to be left out. With flips
+#: far from the boundary, and in clusters that are found, they gain 6 to 31 on the tuning tables.
+LIKELIER = 3.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,20 @@ class Labels:
     Trusted rows join the training folds. They also tell the temperature, for their labels
     carry no noise; but a hundred labels tell it roughly, and wrongly where the rows are no
     random sample. So the data's own temperature stands unless the trusted labels rule it
-    out (95 %), and then moves as far as they ask; it falls further where the mixture of
-    both, in which a trusted label counts three times and is never noise, has a lower one.
+    out (95 %): it rises as far as they ask, or, where the data are more doubtful than they
+    allow, theirs is taken. It also falls where the mixture of both has a lower one, in which
+    a trusted label counts three times and is never noise.
 
     Flips that agree with one another are believed by models of all rows, so a second set of
     models is fitted in two passes: rows that a model of the trusted rows alone denies leave
-    the training folds; then those that these models deny leave, and the others return. They
-    judge only where (a) rows are denied more often than trusted rows are, by models of the
-    other trusted rows, for what is rare among clean rows would be made to look wrong;
-    (b) the trusted labels become likelier; and (c) they see more than twice the noise that
-    models of all rows see. Flips at random are seen by both, and better by those of all
-    rows. Clean rows that were left out pass for noise, so the temperature is then the
-    higher of the data's and the trusted rows' own.
+    the training folds; then those that these models deny leave, and the others return.
+    Unless trusted rows are denied as often, by models of the other trusted rows: then none
+    leaves, for what is rare among clean rows would be made to look wrong. The second set
+    judges only where trusted labels are likelier by it, and where it denies labels that the
+    first set passes over, more often than trusted ones, or where the data were more doubtful
+    than trusted labels allow and are no longer. Flips at random are seen by both, and better
+    by models of all rows. Clean rows that were left out pass for noise, so the temperature
+    is then the higher of the data's and the trusted rows' own.
 
     References
     ----------
@@ -261,6 +264,9 @@ class _Told:
         The share of the data's labels that were replaced, as both tell.
     vouched : Temperatures
         What those tell that are vouched for.
+    margins, usual : ndarray of float64, shape (n,)
+        How much likelier than the given label another class is at the joint temperature: of
+        the data's rows, and of the trusted ones.
     """
 
     P: NDArray[np.float64]
@@ -268,26 +274,47 @@ class _Told:
     joint: float
     rate: float
     vouched: Temperatures
+    margins: NDArray[np.float64]
+    usual: NDArray[np.float64]
 
     @classmethod
     def of(cls, fitted: LabelScorer, rows: Batch, trusted: Batch) -> _Told:
-        observed, vouched = _known(fitted, rows), _known(fitted, trusted)
-        own, _ = fit_mixture(*observed)
-        return cls(observed[0], own, *fit_mixture(*observed, vouched), temperatures(*vouched))
+        (P, y), vouched = _known(fitted, rows), _known(fitted, trusted)
+        own, _ = fit_mixture(P, y)
+        joint, rate = fit_mixture(P, y, vouched)
+        margins, usual = (
+            _margins(sharpen(fitted.probabilities(batch), joint), batch, fitted.classes)
+            for batch in (rows, trusted)
+        )
+        return cls(P, own, joint, rate, temperatures(*vouched), margins, usual)
 
     def uncovers(self, plain: _Told) -> bool:
-        """Whether models without some rows show noise that models of all rows take for truth."""
-        gain = self.vouched.log_likelihood - plain.vouched.log_likelihood
-        return gain > LIKELIER and self.rate > MORE_NOISE * plain.rate
+        """Whether models without some rows tell of flips that models of all rows believe in.
+
+        Trusted labels are likelier by them, and they deny rows that the others pass over, more
+        often than trusted ones; or the data were more doubtful than trusted labels allow, for
+        flips that agree look like classes that overlap, and are no longer.
+        """
+        if self.vouched.log_likelihood - plain.vouched.log_likelihood < LIKELIER:
+            return False
+        hidden, usual = (
+            (before <= HIDDEN[0]) & (after >= HIDDEN[1])
+            for before, after in ((plain.margins, self.margins), (plain.usual, self.usual))
+        )
+        explains = plain.own > plain.vouched.high and self.own <= self.vouched.high
+        return explains or _more_often(hidden, usual)
 
     @property
     def together(self) -> float:
         """A temperature where all rows train: never more careful than need be.
 
         The data's own stands unless trusted labels rule it out, so that a few of them cost no
-        finds; and it falls where both together tell a lower one.
+        finds; and it falls where both together tell a lower one. Data that are more doubtful
+        than trusted labels allow do not speak of models alone: then those labels do.
         """
-        return min(self._allowed, self.joint)
+        if self.own > self.vouched.high:
+            return self.vouched.likeliest
+        return min(max(self.own, self.vouched.low), self.joint)
 
     @property
     def careful(self) -> float:
@@ -295,11 +322,7 @@ class _Told:
 
         So the data's own is too low, and a trusted one too where few labels tell it.
         """
-        return max(self._allowed, self.vouched.likeliest)
-
-    @property
-    def _allowed(self) -> float:
-        return min(max(self.own, self.vouched.low), self.vouched.high)
+        return max(min(self.own, self.vouched.high), self.vouched.likeliest)
 
 
 def _calibrate(
