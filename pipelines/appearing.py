@@ -10,6 +10,7 @@ from pipelines.disk import sync_folder, writing
 from pipelines.known import TRIGGERS
 from pipelines.manifest import Counts, FileEntry
 from pipelines.split import SPLITS
+from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 
@@ -27,13 +28,18 @@ def check_counts(counts: Counts, files: Sequence[FileEntry]) -> None:
             raise IntegrityError(f"{folder} has {written:,} rows", expected=f"{expected:,}")
 
 
-def appear(staging: Path, release: Path) -> None:
+def appear(store: Store, staging: Path, dataset: str, version: str) -> Path:
     """Rename a finished release into place: the one moment in which it appears.
 
-    Parameters
-    ----------
-    staging, release : Path
+    Where the store is a bucket, it has appeared there just before; should this process die in
+    between, the release comes from there. To be called with the lock of the dataset held.
+
+    Returns
+    -------
+    Path
+        Where it lies.
     """
+    release = store.give_release(staging, dataset, version)
     with writing(release):
         folders = (*SPLITS.values(), TRIGGERS)
         for folder in (*(staging / name for name in folders), staging):
@@ -41,3 +47,4 @@ def appear(staging: Path, release: Path) -> None:
                 sync_folder(folder)
         os.rename(staging, release)
         sync_folder(release.parent)
+    return release

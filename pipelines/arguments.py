@@ -268,7 +268,7 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
 
 def _add_store(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--store", metavar="FOLDER", help="default: $SANITIZE_STORE, else ./sanitized"
+        "--store", metavar="PLACE", help="folder or URL; default: $SANITIZE_STORE, else ./sanitized"
     )
 
 

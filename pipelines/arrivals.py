@@ -146,7 +146,7 @@ def deployment_of(plan: Plan, store: Store, runner: str | None = None) -> Runner
         Where shards are scored.
     """
     name, schedule = plan.dataset.name, plan.schedule
-    parameters: Json = {"plan": plan.model_dump(mode="json"), "store": str(store.root)}
+    parameters: Json = {"plan": plan.model_dump(mode="json"), "store": store.address}
     arrived = DeploymentEventTrigger(
         name=f"{name} has arrived",
         expect={EVENT},

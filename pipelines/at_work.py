@@ -103,11 +103,18 @@ class Owner:
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
-    def holds(self) -> bool:
-        """Whether the lease of another machine holds; this machine's kernel knows better."""
+    def holds(self, place: str | None = None) -> bool:
+        """Whether the lease of another place holds; in the same one a lock says it better.
+
+        Parameters
+        ----------
+        place : str, optional
+            By default this machine, as its kernel is named.
+        """
         now = time.time()
         # One that runs for longer than a lease can is no owner's.
-        return self.kernel != kernel() and now < self.expires <= now + 2 * LEASE_SECONDS
+        running = now < self.expires <= now + 2 * LEASE_SECONDS
+        return running and self.kernel != (place or kernel())
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since).astimezone()

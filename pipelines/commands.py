@@ -93,7 +93,7 @@ def status(said: Namespace) -> int:
     store = Store.open(store_root(said.store), create=False)
     found = states(store, said.dataset)
     if said.json:
-        told = {"store": str(store.root), "datasets": [state.to_json() for state in found]}
+        told = {"store": store.address, "datasets": [state.to_json() for state in found]}
         answer(json.dumps(told))
     else:
         answer(text(found))
@@ -116,9 +116,11 @@ def serve(said: Namespace) -> int:
 
 def verify(said: Namespace) -> int:
     """Check a release against its manifest."""
+    from pipelines.carrying import release_at
     from pipelines.verify import verify
 
-    found = verify(Path(said.release), Path(said.key) if said.key else None)
+    with release_at(said.release) as folder:
+        found = verify(folder, Path(said.key) if said.key else None)
     for problem in found.problems:
         answer(plain(problem))
     if not found.ok:

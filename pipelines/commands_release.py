@@ -70,9 +70,11 @@ def export(said: Namespace) -> int:
 
 def compare(said: Namespace) -> int:
     """Say what changed from one release to another."""
+    from pipelines.carrying import release_at
     from pipelines.comparing import compare, write_comparison
 
-    found = compare(Path(said.old), Path(said.new))
+    with release_at(said.old) as old, release_at(said.new) as new:
+        found = compare(old, new)
     answer(f"{found.old.dataset} {found.old.version} and {found.new.version}")
     answer(f"  {found.same:,} rows lie where they lay")
     for change in found.changes:

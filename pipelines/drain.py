@@ -74,6 +74,7 @@ class Drain:
         for done in range(most):
             # Whoever else is at work may have processed what was seen before this.
             with self.store.at_work(self.plan.dataset.name, tell=self.tell, command="arrivals"):
+                self.ledger.refresh()
                 batch = self._batch(self._look())
                 if not batch:
                     return done
@@ -171,7 +172,7 @@ class Drain:
 
 def inbox_of(plan: Plan, store: Store) -> Inbox:
     """The inbox of a plan in a store."""
-    ledger, source = Ledger(store.arrivals(plan.dataset.name)), plan.dataset.source
+    ledger, source = Ledger.of(store, plan.dataset.name), plan.dataset.source
     asked = plan.arrivals or ArrivalsPart()
     # A job fetches what is behind a URL, and says where it lies.
     return Inbox(source, ledger, asked, partial(_fetched, plan, store) if is_url(source) else None)

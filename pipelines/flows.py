@@ -249,7 +249,7 @@ def run(
     token = _progress.set(progress)
     try:
         plan = job.plan.model_dump(mode="json")
-        store, take = str(job.store.root), job.take.to_json()
+        store, take = job.store.address, job.take.to_json()
         with _reached(server):
             return Outcome.load(sanitize_dataset(plan, store, device, take, runner))
     except TerminationSignal:

@@ -17,7 +17,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.base import Base
-from pipelines.disk import make_folder, remove, share_file, temporary_of, write_json, writing
+from pipelines.disk import (
+    digest_of,
+    make_folder,
+    remove,
+    share_file,
+    temporary_of,
+    write_json,
+    writing,
+)
 from pipelines.identity import ID_LENGTH, counted_on
 from pipelines.ingested import MARKER, Ingested, ShardFile
 from pipelines.manifest import FileEntry
@@ -25,7 +33,6 @@ from pipelines.progress import SILENT, Progress
 from pipelines.readers.sources import digest_sources, find_sources, names_within
 from pipelines.row_ids import seen_before
 from pipelines.shards import ParquetShard, shard_name, write_shard
-from pipelines.split import digest_of
 from pipelines.store import key_of
 from sanitizers.core.data import ROW_ID, ROW_KEY, row_keys
 from sanitizers.core.errors import InputError

@@ -7,7 +7,7 @@ both a flow and a command need to know without doing any of the work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -164,13 +164,20 @@ class Job:
         """
         if self.base is not None and not self.new:
             vouched = bool(self.plan.dataset.trusted or self.base.roles.trusted)
-            return Outcome.of_release(self.base.folder, self.base.manifest, trusted=vouched)
+            done = Outcome.of_release(self.base.folder, self.base.manifest, trusted=vouched)
+            return self.placed(done)
         keys = self.input_keys()
         if not self.is_ingested(keys):
             return None
         work = self.ingested(keys)
         found = find_release(self.store, self.name, work.key, work.data.onto)
         return None if found is None else work.outcome(found[0], already=True)
+
+    def placed(self, outcome: Outcome) -> Outcome:
+        """The same outcome, with where people find the release."""
+        if outcome.version is None:
+            return outcome
+        return replace(outcome, place=self.store.place_of(self.name, outcome.version))
 
     def ingested(self, keys: Mapping[str, str]) -> Work:
         """Go on where the inputs have been ingested."""
@@ -420,7 +427,7 @@ class Work:
 
     def outcome(self, release: Path | None, *, already: bool = False) -> Outcome:
         """What came of the run."""
-        return Outcome.of(
+        done = Outcome.of(
             self.job.name,
             self.decision,
             self.chosen.not_run,
@@ -432,6 +439,7 @@ class Work:
             already=already,
             onto=self.data.onto,
         )
+        return self.job.placed(done)
 
 
 def _files(source: str, image: str | None) -> list[tuple[str, str, int]]:

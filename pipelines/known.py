@@ -7,12 +7,11 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from pipelines.disk import json_object, make_folder, pretty, write_bytes
+from pipelines.disk import digest_of, json_object, make_folder, pretty, write_bytes
 from pipelines.keepsakes import files_of, read_keepsake, write_keepsake
 from pipelines.manifest import MANIFEST, Manifest, read_limited
 from pipelines.names import is_name, is_version
 from pipelines.plan_parts import OFF
-from pipelines.split import digest_of
 from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, PlanError, did_you_mean
 from sanitizers.core.keepsake import TRIGGER, Keepsake

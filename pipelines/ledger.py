@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.disk import json_object, make_folder, write_json, write_new
+from pipelines.disk import json_object, make_folder, pretty, write_json, write_new
+from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, StoreError
 
 #: States of an arrival.
@@ -120,9 +121,22 @@ class Ledger:
     Parameters
     ----------
     folder : Path
+    store : Store, optional
+        Where it lies, so that other machines learn of it where that is a bucket.
     """
 
     folder: Path
+    store: Store | None = None
+
+    @classmethod
+    def of(cls, store: Store, dataset: str) -> Self:
+        """The ledger of a dataset in a store."""
+        return cls(store.arrivals(dataset), store)
+
+    def refresh(self) -> None:
+        """Have the entries as they are now, where other machines write them too."""
+        if self.store:
+            self.store.refresh(self.folder)
 
     def add(self, arrival: Arrival) -> bool:
         """Write down an arrival, unless its content is known.
@@ -133,12 +147,18 @@ class Ledger:
             False where the content is known.
         """
         make_folder(self.folder)
-        return write_new(self._path(arrival.sha256), asdict(arrival))
+        path, told = self._path(arrival.sha256), asdict(arrival)
+        if self.store and not self.store.give_file(path, pretty(told), new=True):
+            return False
+        return write_new(path, told)
 
     def put(self, arrival: Arrival) -> None:
         """Write down what became of an arrival."""
         told = asdict(arrival) | {"why": arrival.why[:_WHY]}
-        write_json(self._path(arrival.sha256), told)
+        path = self._path(arrival.sha256)
+        if self.store:
+            self.store.give_file(path, pretty(told))
+        write_json(path, told)
 
     def get(self, sha256: str) -> Arrival | None:
         """What is known of a content.

@@ -58,6 +58,8 @@ class Outcome:
         Columns that were carried through and that no sanitizer looked at.
     onto : str or None
         The release that the rows joined; the counts are those of the rows that did.
+    place : str or None
+        Where people find the release: its folder, or its URL where the store is a bucket.
     """
 
     dataset: str
@@ -79,6 +81,7 @@ class Outcome:
     findings: tuple[tuple[str, str, str], ...] = ()
     unscanned: tuple[str, ...] = ()
     onto: str | None = None
+    place: str | None = None
 
     @classmethod
     def of(
@@ -181,6 +184,8 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         value = asdict(self)
+        if self.place:
+            value |= {"release": self.place, "manifest": f"{self.place}/{MANIFEST}"}
         return {key: value[key] for key in JSON_KEYS}
 
 

@@ -126,10 +126,10 @@ class Plan(Part):
         return plan
 
     @property
-    def store(self) -> Path:
-        """The folder of the store: the plan's, the environment's, or ``./sanitized``."""
+    def store(self) -> str:
+        """The folder or URL of the store: the plan's, the environment's, or ``./sanitized``."""
         given = self.dataset.store or os.environ.get(STORE_VARIABLE) or STORE
-        return Path(given if "://" in given else os.path.normpath(given))
+        return given if "://" in given else os.path.normpath(given)
 
     def core_policy(self) -> Policy:
         """The policy that `decide` works by."""
@@ -236,8 +236,8 @@ class Plan(Part):
                 raise PlanError(f"[notify] when names {when!r}", do=did_you_mean(when, EVENTS))
 
 
-def store_root(said: str | None) -> Path:
-    """The folder of the store that a command means: what it says, or what a plan would."""
+def store_root(said: str | None) -> str:
+    """The folder or URL of the store that a command means: what it says, or a plan would."""
     return Plan.make({"dataset": {"name": "any", "source": "any", "store": said}}).store
 
 

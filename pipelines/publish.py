@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.appearing import appear, check_counts
 from pipelines.base import Base
 from pipelines.decide import Decision
-from pipelines.disk import make_folder, remove
+from pipelines.disk import digest_of, make_folder, remove
 from pipelines.examined import read_kept
 from pipelines.ingest import Ingested
 from pipelines.known import TRIGGERS, given_triggers, write_triggers
@@ -32,7 +32,6 @@ from pipelines.sealing import seal
 from pipelines.split import (
     SPLITS,
     copy_file,
-    digest_of,
     next_part,
     share,
     split_shard,
@@ -40,7 +39,7 @@ from pipelines.split import (
 )
 from pipelines.store import Store
 from pipelines.versions import moved_version, next_version
-from sanitizers.core.errors import IntegrityError, SanitizeError, StoreError
+from sanitizers.core.errors import SanitizeError, StoreError
 from sanitizers.core.keepsake import TRIGGER
 
 #: Writes the report of a release, given its version and time, and says where it lies.
@@ -117,9 +116,7 @@ def publish(
             make_folder(staging)
             made = _Making(store, run, ingested, staging, _base(store, run, ingested))
             manifest = made.write(decision, report, progress)
-            release = store.release(run.dataset, manifest.version)
-            appear(staging, release)
-            return Published(release, manifest)
+            return Published(appear(store, staging, run.dataset, manifest.version), manifest)
         except BaseException:
             # The next publish would sweep it, but a full disk wants its space back now.
             with contextlib.suppress(SanitizeError):
@@ -148,15 +145,9 @@ def find_release(
     for release in reversed(store.releases(dataset)):
         if release.name == onto:
             break
-        manifest = Manifest.load(release)
-        if manifest.run == run:
-            for file in manifest.files:
-                path = release / file.path
-                if not path.is_file() or path.stat().st_size != file.bytes:
-                    raise IntegrityError(
-                        f"{path} is not as it was published", do=f"run 'sanitize verify {release}'"
-                    )
-            return release, manifest
+        if Manifest.load(release).run == run:
+            found = Base.load(store, dataset, release.name)
+            return found.folder, found.manifest
     return None
 
 
@@ -225,7 +216,7 @@ class _Making:
         if self.base is not None:
             return moved_version(self.base.version, obeyed.moved if obeyed else None, grown=True)
         releases = self.store.releases(self.run.dataset)
-        last = releases[-1] if releases else None
+        last = self.store.release(self.run.dataset, releases[-1].name) if releases else None
         work = self.store.run(self.run.dataset, self.run.key)
         return next_version(last, self.ingested, self.staging, work)
 

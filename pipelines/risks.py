@@ -86,7 +86,8 @@ class Reference:
             last = release, manifest
         if last is None:
             return None
-        release, manifest = last
+        manifest = last[1]
+        release = store.release(name, manifest.version)
         clean = [f for f in manifest.files if f.path.startswith(f"{SPLITS[KEEP]}/")]
         return cls(manifest.version, {release / f.path: f.sha256 for f in clean})
 

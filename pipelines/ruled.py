@@ -147,9 +147,7 @@ def publish_rulings(
             with progress.stage("publish", manifest.counts.rows, 1) as stage:
                 made = _stage(store, base, staging)
                 stage.advance(manifest.counts.rows)
-            release = store.release(dataset, made.version)
-            appear(staging, release)
-            return release, made, False
+            return appear(store, staging, dataset, made.version), made, False
         except BaseException:
             with contextlib.suppress(SanitizeError):
                 remove(staging)

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.disk import canonical, locked, make_folder, writing
+from pipelines.disk import canonical, make_folder, writing
 from pipelines.store import Store
-from sanitizers.core.errors import IntegrityError, PlanError, did_you_mean
+from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
 from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: What a ruling may say; ``none`` takes back an earlier one.
@@ -31,7 +31,6 @@ WAIT = 10.0
 #: What the first ruling follows.
 START = "0" * 64
 
-_LOG = "rulings.jsonl"
 _TAIL = 64 * 1024
 
 
@@ -85,14 +84,17 @@ class Rulings:
     Parameters
     ----------
     path : Path
+    store : Store, optional
+        Whose log it is; a copy in a release belongs to none, and is only read.
     """
 
     path: Path
+    store: Store | None = None
 
     @classmethod
     def of(cls, store: Store, dataset: str) -> Self:
         """The log of a dataset; there may be none yet."""
-        return cls(store.dataset(dataset) / _LOG)
+        return cls(store.rulings(dataset), store)
 
     def add(
         self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str = ""
@@ -189,8 +191,9 @@ class Rulings:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        lock = self.path.with_name(f".{_LOG}.lock")
-        with locked(lock, WAIT, "another ruling is being written"):
+        if self.store is None:
+            raise StoreError(f"{self.path} is a copy of a log", do="rule in the store")
+        with self.store.editing(self.path, WAIT, "another ruling is being written"):
             yield
 
     def _last(self) -> Ruling | None:

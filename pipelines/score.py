@@ -14,11 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.attack import table_of
+from pipelines.disk import digest_of
 from pipelines.identity import content_digests
 from pipelines.ingest import FILE, ROW, Ingested, ingest
 from pipelines.manifest import Manifest, Run
 from pipelines.shards import ParquetShard
-from pipelines.split import SPLITS, digest_of
+from pipelines.split import SPLITS
 from pipelines.store import Store
 from pipelines.truth import Truth, origins, read_truth
 from sanitizers.core.data import ROW_ID, Roles

@@ -68,7 +68,7 @@ class Served:
 
     def run(self, take: Take) -> Outcome:
         """Run the plan on some files, as a flow of its own; the dataset is to be locked."""
-        plan, store = self.plan.model_dump(mode="json"), str(self.store.root)
+        plan, store = self.plan.model_dump(mode="json"), self.store.address
         with flows.shown_by(self.shown(", ".join(take.only or ()) or self.name)):
             outcome = flows.sanitize_dataset(plan, store, self.device, take.to_json(), self.runner)
         return Outcome.load(outcome)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.decide import verdicts_file
-from pipelines.disk import share_file, writing
+from pipelines.disk import digest_of, share_file, writing
 from pipelines.ingest import FILE, ROW, ShardFile
 from pipelines.manifest import FileEntry
 from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name
@@ -199,21 +199,6 @@ def copy_bytes(data: bytes, staging: Path, name: str) -> FileEntry:
     with _hashed(staging / name) as sink:
         sink.write(data)
     return FileEntry(name, sink.size, sink.digest, None)
-
-
-def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex.
-
-    Raises
-    ------
-    IntegrityError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from None
 
 
 @dataclass

@@ -101,7 +101,7 @@ class Waiting:
     def of(cls, store: Store, dataset: str) -> Waiting:
         """Look into the ledger of a dataset."""
         try:
-            known = [one for one in Ledger(store.arrivals(dataset)) if not one.is_final]
+            known = [one for one in Ledger.of(store, dataset) if not one.is_final]
         except SanitizeError as error:
             return cls(0, 0, 0, None, "", str(error))
         failed = sorted((one for one in known if one.state == FAILED), key=lambda one: one.tried)
@@ -170,7 +170,7 @@ def _unruled(store: Store, dataset: str, rows: int) -> int:
     ruled = pa.array(Rulings.of(store, dataset).standing(), pa.string())
     if not len(ruled):
         return rows
-    folder = store.releases(dataset)[-1] / SPLITS[REVIEW]
+    folder = store.release(dataset, store.releases(dataset)[-1].name) / SPLITS[REVIEW]
     columns = [ParquetShard(p).read([ROW_ID]).column(0) for p in sorted(folder.glob("part-*"))]
     return sum(len(i) - (pc.sum(pc.is_in(i, value_set=ruled)).as_py() or 0) for i in columns)
 

@@ -72,9 +72,10 @@ def _ingest(
     names: list[str] | None = None,
     like: Like | None = None,
 ) -> None:
+    folder = job.store.inputs(job.name, key)
     done = ingest(
         source,
-        job.store.inputs(job.name, key),
+        folder,
         salt=job.store.salt,
         id_column=job.plan.roles.id,
         image_column=job.plan.roles.image,
@@ -85,12 +86,14 @@ def _ingest(
     if job.input_key([(f.path, f.sha256, f.bytes) for f in done.files], like) != key:
         changed = source if isinstance(source, str) else job.source
         raise InputError(f"{changed} changed while it was read", do="run the command again")
+    job.store.give(folder)
 
 
 def _join(job: Job, base: Base, key: str, progress: Progress) -> None:
     plain = Ingested.load(job.store.inputs(job.name, job.data_key))
     folder = job.store.inputs(job.name, key)
     join(plain, base, folder, job.store.salt, progress=progress)
+    job.store.give(folder)
 
 
 def embed_images(
@@ -100,7 +103,11 @@ def embed_images(
     if work.made is None:
         return ()
     made = work.made
-    return embed(made.encoder, work.plain, made.folders, device, runner=runner, progress=progress)
+    encoder, plain, folders = made.encoder, work.plain, made.folders
+    done = embed(encoder, plain, folders, device, runner=runner, progress=progress)
+    for folder in folders:
+        work.job.store.give(folder)
+    return done
 
 
 def examine_with(work: Work, name: str, progress: Progress, runner: Runner = LOCAL) -> Examined:
@@ -108,7 +115,9 @@ def examine_with(work: Work, name: str, progress: Progress, runner: Runner = LOC
     recipe = work.chosen.run[name]
     dataset = work.dataset_for(recipe)
     folder = work.evidence[name]
-    return examine(recipe, dataset, folder, work.known, runner=runner, progress=progress)
+    done = examine(recipe, dataset, folder, work.known, runner=runner, progress=progress)
+    work.job.store.give(folder)
+    return done
 
 
 def look_for_risks(work: Work, progress: Progress) -> Looked:
@@ -117,7 +126,9 @@ def look_for_risks(work: Work, progress: Progress) -> Looked:
         return work.looked
     folder = work.job.store.evidence(work.job.name, work.risks_key)
     settings = work.job.plan.risk_settings()
-    return look(settings, work.dataset.new, work.reference, folder, progress=progress)
+    done = look(settings, work.dataset.new, work.reference, folder, progress=progress)
+    work.job.store.give(folder)
+    return done
 
 
 def decide_all(work: Work, progress: Progress) -> Decision:
@@ -131,6 +142,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
     if CONSENSUS in work.evidence:
         single = {name: work.evidence[name] for name in work.chosen.run}
         combine(work.data, single, work.evidence[CONSENSUS], progress=progress)
+        work.job.store.give(work.evidence[CONSENSUS])
     decision = decide(
         work.data,
         work.roles,
@@ -168,6 +180,7 @@ def report_held(work: Work, progress: Progress) -> Outcome:
     with progress.stage("report", work.data.rows) as stage:
         _report(work, None, Run.load(work.folder).created)
         stage.advance(work.data.rows)
+    work.job.store.give(work.folder)
     return work.outcome(None)
 
 
@@ -178,6 +191,8 @@ def publish_rows(work: Work, progress: Progress) -> Outcome:
         with progress.stage("report", work.data.rows) as stage:
             path = _report(work, version, created)
             stage.advance(work.data.rows)
+        # Whoever sees the release finds what it came of.
+        work.job.store.give(work.folder)
         return path
 
     run = Run.load(work.folder)
@@ -207,7 +222,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         created=created,
         run=work.key,
         tool_version=tool().version,
-        release=str(store.release(name, version)) if version else "",
+        release=store.place_of(name, version) if version else "",
         reasons={n: recipe.reason for n, recipe in work.witnesses.items()},
         needs={n: looked_at(recipe, work.roles, work.made) for n, recipe in kinds.items()},
         skipped={n: Examined.load(folder).skipped for n, folder in work.evidence.items()},
@@ -234,6 +249,7 @@ def measure(
     metrics = Metrics.of(work, outcome, seconds, whole_seconds)
     try:
         metrics.write(work.job.store)
+        work.job.store.give(work.folder)
     except SanitizeError as error:
         progress.note(f"{work.job.name}: the metrics were not written: {error}")
     return metrics

@@ -8,9 +8,10 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.at_work import WAIT_SECONDS, Owner, at_work, owner_of
 from pipelines.disk import (
@@ -33,6 +34,9 @@ from pipelines.names import (
     version_of,
 )
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
+
+if TYPE_CHECKING:
+    from pipelines.mirror import Mirror
 
 __all__ = [
     "Store",
@@ -57,6 +61,7 @@ STALE_SECONDS = 3600.0
 #: How long a publish waits for another one of the same dataset.
 LOCK_SECONDS = 600.0
 
+_LOCK = ".lock"
 _TEMPORARY = re.compile(r"\..+\.tmp-(\d+)")
 
 
@@ -67,12 +72,16 @@ class Store:
     Parameters
     ----------
     root : Path
+        A folder: the store itself, or where a store in a bucket is worked on.
     salt : bytes
         Keys the hashes from which folds and samples come; a secret of the store.
+    mirror : Mirror, optional
+        Brings what a bucket has, and gives it what is made here.
     """
 
     root: Path
     salt: bytes = field(repr=False)
+    mirror: Mirror | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, root: str | Path, salt: bytes | None = None, *, create: bool = True) -> Store:
@@ -81,7 +90,7 @@ class Store:
         Parameters
         ----------
         root : str or Path
-            A local folder.
+            A folder, or the URL of a bucket or of a part of one.
         salt : bytes, optional
             The salt to use, to reproduce a run; 16 to 64 bytes.
         create : bool
@@ -90,25 +99,37 @@ class Store:
         Raises
         ------
         PlanError
-            If the root is a URL, or the store has another salt, or there is no store
-            and `create` is false.
+            If nothing is known that reads and writes the URL, or the store has another salt,
+            or there is no store and `create` is false.
+        StoreError
+            If the folder or the bucket cannot be read or written.
         """
-        folder = _local(root)
+        mirror = _mirror(root)
+        folder = mirror.here if mirror else _local(root)
+        if mirror:
+            mirror.bring_salt(folder / "salt")
         if salt is not None and not 16 <= len(salt) <= 64:
             raise PlanError(f"the salt has {len(salt)} bytes", expected="16 to 64 bytes")
         if not (folder / "salt").is_file():
             if not create:
                 raise PlanError(
-                    f"{folder} is not a store", do="name the folder that an earlier run used"
+                    f"{root} is not a store", do="name the one that an earlier run used"
                 )
             _make_salt(folder, salt or secrets.token_bytes(SALT_BYTES))
+            if mirror:
+                mirror.give_salt(folder / "salt")
         stored = _read_salt(folder / "salt")
         if salt is not None and salt != stored:
             raise PlanError(
-                f"the store {folder} has another salt than the one given",
+                f"the store {root} has another salt than the one given",
                 do="leave the salt out, or use a new store",
             )
-        return cls(folder, stored)
+        return cls(folder, stored, mirror)
+
+    @property
+    def address(self) -> str:
+        """What the store is opened by: its folder or its URL."""
+        return self.mirror.url if self.mirror else str(self.root)
 
     @property
     def salt_digest(self) -> str:
@@ -121,6 +142,8 @@ class Store:
 
     def datasets(self) -> tuple[str, ...]:
         """The names of the datasets in the store, sorted."""
+        if self.mirror:
+            return tuple(n for n in self.mirror.folders(self.root) if is_name(n))
         found = (p.name for p in self.root.iterdir() if p.is_dir())
         return tuple(sorted(n for n in found if is_name(n)))
 
@@ -132,10 +155,10 @@ class Store:
         PlanError
             If the store holds no such dataset.
         """
-        if not self.dataset(name).is_dir():
+        if not self.dataset(name).is_dir() and name not in (there := self.datasets()):
             raise PlanError(
-                f"no dataset {name!r} in the store {self.root}",
-                do=did_you_mean(name, self.datasets()) or "run 'sanitize run' first",
+                f"no dataset {name!r} in the store {self.address}",
+                do=did_you_mean(name, there) or "run 'sanitize run' first",
             )
         return name
 
@@ -145,27 +168,40 @@ class Store:
 
     def inputs(self, dataset: str, key: str) -> Path:
         """Where the rows of an input lie."""
-        return self.dataset(dataset) / "inputs" / checked_key(key)
+        return self._piece(dataset, "inputs", key)
 
     def arrivals(self, dataset: str) -> Path:
         """Where the ledger of what has arrived lies."""
-        return self.dataset(dataset) / "arrivals"
+        folder = self.dataset(dataset) / "arrivals"
+        self.refresh(folder)
+        return folder
+
+    def rulings(self, dataset: str) -> Path:
+        """The log of what people have ruled; there may be none yet."""
+        path = self.dataset(dataset) / "rulings.jsonl"
+        if self.mirror:
+            make_folder(path.parent)
+            with locked(_lock_of(path), LOCK_SECONDS, f"{path} is being written"):
+                self.mirror.bring_file(path)
+        return path
 
     def embeddings(self, dataset: str, key: str) -> Path:
         """Where the embeddings of an input lie."""
-        return self.dataset(dataset) / "embeddings" / checked_key(key)
+        return self._piece(dataset, "embeddings", key)
 
     def evidence(self, dataset: str, key: str) -> Path:
         """Where the evidence of one sanitizer lies."""
-        return self.dataset(dataset) / "evidence" / checked_key(key)
+        return self._piece(dataset, "evidence", key)
 
     def run(self, dataset: str, key: str) -> Path:
         """Where the verdicts of a run lie."""
-        return self.dataset(dataset) / "runs" / checked_key(key)
+        return self._piece(dataset, "runs", key)
 
     def runs(self, dataset: str) -> tuple[Path, ...]:
         """The folders of all runs that have ended, by name."""
         folder = self.dataset(dataset) / "runs"
+        for key in self.mirror.folders(folder) if self.mirror else ():
+            self.run(dataset, key)
         found = folder.iterdir() if folder.is_dir() else iter(())
         return tuple(sorted(p for p in found if (p / "run.json").is_file()))
 
@@ -178,20 +214,81 @@ class Store:
         return self._releases(dataset) / f".staging-{checked_key(key)}"
 
     def release(self, dataset: str, version: str) -> Path:
-        """The folder of a release."""
+        """The folder of a release, with all its files."""
         version_of(version)
-        return self._releases(dataset) / version
+        folder = self._releases(dataset) / version
+        if self.mirror:
+            self.mirror.bring_release(folder)
+        return folder
+
+    def place_of(self, dataset: str, version: str) -> str:
+        """Where people find a release: its folder, or its URL."""
+        if self.mirror:
+            return f"{self.mirror.url}/{dataset}/releases/{version}"
+        return str(self._releases(dataset) / version)
 
     def releases(self, dataset: str) -> tuple[Path, ...]:
-        """The folders of all releases, oldest version first."""
+        """The folders of all releases, oldest version first.
+
+        Of a store in a bucket they need not hold their rows; ask `release` for one that does.
+        """
         folder = self._releases(dataset)
-        if not folder.is_dir():
-            return ()
-        found = (p for p in folder.iterdir() if p.is_dir() and is_version(p.name))
-        return tuple(sorted(found, key=lambda p: version_of(p.name)))
+        if self.mirror:
+            names = self.mirror.releases(folder)
+        else:
+            found = folder.iterdir() if folder.is_dir() else iter(())
+            names = tuple(p.name for p in found if p.is_dir() and is_version(p.name))
+        return tuple(folder / name for name in sorted(names, key=version_of))
+
+    def refresh(self, folder: Path) -> None:
+        """Have the files of a folder as other machines have written them."""
+        if self.mirror:
+            self.mirror.bring_files(folder)
+
+    def give(self, folder: Path) -> None:
+        """Say that a folder of the store is whole; where the store is a bucket, it goes there."""
+        if self.mirror:
+            self.mirror.give(folder)
+
+    def give_file(self, path: Path, data: bytes, *, new: bool = False) -> bool:
+        """Say what is about to be written to a file of the store, for other machines to know.
+
+        Parameters
+        ----------
+        path : Path
+        data : bytes
+        new : bool
+            There must not be one yet.
+
+        Returns
+        -------
+        bool
+            False where another machine has written one; it lies here now.
+        """
+        return self.mirror is None or self.mirror.write(path, data, new=new)
+
+    def give_release(self, staging: Path, dataset: str, version: str) -> Path:
+        """Say that a release is whole where it was made; to be called with the lock held.
+
+        Returns
+        -------
+        Path
+            Where it is to lie.
+        """
+        release = self._releases(dataset) / version
+        if self.mirror:
+            self.mirror.publish(staging, release, self.dataset(dataset) / _LOCK)
+        return release
 
     def _releases(self, dataset: str) -> Path:
         return self.dataset(dataset) / "releases"
+
+    def _piece(self, dataset: str, kind: str, key: str) -> Path:
+        """The folder of a piece of work; one that was done on another machine comes here."""
+        folder = self.dataset(dataset) / kind / checked_key(key)
+        if self.mirror:
+            self.mirror.bring(folder)
+        return folder
 
     @contextmanager
     def lock(self, dataset: str, wait: float = LOCK_SECONDS) -> Iterator[None]:
@@ -202,9 +299,34 @@ class Store:
         StoreError
             If another process holds it for longer than `wait` seconds.
         """
-        folder = self.dataset(dataset)
-        make_folder(folder)
-        with locked(folder / ".lock", wait, f"another run is publishing {dataset!r}"):
+        path = self.dataset(dataset) / _LOCK
+        with self._alone(path, wait, f"another run is publishing {dataset!r}"):
+            yield
+
+    @contextmanager
+    def editing(self, path: Path, wait: float, busy: str) -> Iterator[None]:
+        """Be the only one who changes a file of the store, and have it as it is now.
+
+        Raises
+        ------
+        StoreError
+            If another process is for longer than `wait` seconds.
+        """
+        with self._alone(_lock_of(path), wait, busy):
+            if self.mirror:
+                self.mirror.bring_file(path)
+            yield
+            if self.mirror:
+                self.mirror.write(path, path.read_bytes())
+
+    @contextmanager
+    def _alone(self, path: Path, wait: float, busy: str) -> Iterator[None]:
+        """Hold a lock: of this machine, and of all where they share a bucket."""
+        make_folder(path.parent)
+        with ExitStack() as stack:
+            stack.enter_context(locked(path, wait, busy))
+            if self.mirror:
+                stack.enter_context(self.mirror.leased(path, busy, wait))
             yield
 
     @contextmanager
@@ -241,12 +363,19 @@ class Store:
             If another run is at work for longer than that.
         """
         make_folder(self.dataset(dataset))
-        with at_work(self._at_work(dataset), repr(dataset), wait, tell, command) as waited:
+        path = self._at_work(dataset)
+        with ExitStack() as stack:
+            waited = stack.enter_context(at_work(path, repr(dataset), wait, tell, command))
+            if self.mirror:
+                busy = f"another run of {dataset!r} is at work"
+                far = self.mirror.leased(path, busy, wait, tell, command)
+                waited = stack.enter_context(far) or waited
             yield waited
 
     def worker(self, dataset: str) -> Owner | None:
         """Who is at work on a dataset now; None where nobody is."""
-        return owner_of(self._at_work(dataset))
+        path = self._at_work(dataset)
+        return owner_of(path) or (self.mirror.owner(path) if self.mirror else None)
 
     def _at_work(self, dataset: str) -> Path:
         return self.dataset(dataset) / ".at-work"
@@ -258,7 +387,7 @@ class Store:
         """
         folder = self.dataset(dataset)
         stale = list(self._releases(dataset).glob(".staging-*"))
-        for part in ("inputs", "embeddings", "evidence", "runs", "arrivals"):
+        for part in ("inputs", "embeddings", "evidence", "runs", "arrivals", "releases"):
             stale += [p for p in (folder / part).glob(".*.tmp-*") if _is_stale(p)]
             stale += [p for p in (folder / part).glob("*/.*.tmp-*") if _is_stale(p)]
         for path in stale:
@@ -281,17 +410,28 @@ def salt_digest(salt: bytes) -> str:
     return hashlib.sha256(b"dataset-sanitizer salt\0" + salt).hexdigest()[:16]
 
 
+def _mirror(root: str | Path) -> Mirror | None:
+    """The mirror of a store in a bucket; None of one in a folder."""
+    if "://" not in str(root):
+        return None
+    from pipelines.mirror import mirror_of
+
+    return mirror_of(str(root))
+
+
 def _local(root: str | Path) -> Path:
     text = str(root)
     if not text.strip():
-        raise PlanError("the store has no name", expected="a folder")
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
+        raise PlanError("the store has no name", expected="a folder, or the URL of a bucket")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)
     if scheme:
-        raise PlanError(
-            f"the store {text!r} is a {scheme[1]} address",
-            expected="a local folder; this version supports no other",
-        )
+        expected = f"a folder, or the URL of a bucket such as {scheme[1]}://bucket/store"
+        raise PlanError(f"no store is called {text!r}", expected=expected)
     return Path(text).expanduser().absolute()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _make_salt(folder: Path, salt: bytes) -> None:

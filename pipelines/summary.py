@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from shlex import quote
 
 from rich.box import SIMPLE_HEAD
@@ -109,14 +108,15 @@ def _unseen(outcome: Outcome) -> Iterator[str]:
 
 
 def _paths(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    if outcome.release:
-        yield "clean rows", str(Path(outcome.release) / "clean")
+    place = outcome.place or outcome.release
+    if place:
+        yield "clean rows", f"{place}/clean"
     if outcome.report:
         yield "report", outcome.report
-    if outcome.release:
+    if place:
         if outcome.review or outcome.quarantine:
-            store = str(Path(outcome.release).parents[2])
+            store = place.rsplit("/", 3)[0]
             yield "look", f"sanitize review {quote(outcome.dataset)} --store {quote(store)}"
-        yield "next", f"sanitize verify {quote(outcome.release)}"
+        yield "next", f"sanitize verify {quote(place)}"
     else:
         yield "next", "read the report; raise --budget where you agree with what was found"

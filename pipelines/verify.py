@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.disk import digest_of
 from pipelines.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
 from pipelines.row_ids import repeated
 from pipelines.rulings import Rulings
 from pipelines.shards import ParquetShard
 from pipelines.signing import Key, check_signature, key_of_store
-from pipelines.split import INTERNAL, RULINGS, SPLITS, UNREADABLE, digest_of
+from pipelines.split import INTERNAL, RULINGS, SPLITS, UNREADABLE
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW

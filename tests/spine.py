@@ -15,12 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.decide import Decision, verdicts_file
-from pipelines.disk import make_folder, write_json, write_table
+from pipelines.disk import digest_of, make_folder, write_json, write_table
 from pipelines.ingest import FILE, MARKER, ROW, UNREADABLE, Ingested, ShardFile, SourceFile
 from pipelines.manifest import Check, NotRun, Run
 from pipelines.publish import Published, publish
 from pipelines.shards import shard_name, write_shard
-from pipelines.split import digest_of
 from pipelines.store import Store, key_of
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import ROW_ID, ROW_KEY, Batch, Dataset, row_keys

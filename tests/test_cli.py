@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["run", "a.csv", "--use", "outlier"], ["'outlier'", "did you mean 'outliers'?"]),
         (["run", "a.csv", "--fail-on", "reviw"], ["'reviw'", "did you mean 'review'?"]),
         (["run", "a.csv", "--name", "A/b"], ["cannot name a dataset"]),
-        (["run", "a.csv", "--store", "s3://bucket"], ["s3", "a local folder"]),
+        (["run", "a.csv", "--store", "s4://bucket"], ["s4://", "known: 's3'"]),
         (["check", "plam.toml"], ["no plan 'plam.toml'", "did you mean 'plan.toml'?"]),
         (["verify", "nowhere"], ["no release 'nowhere'"]),
         (["explain", "a", "b"], ["is not a store"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -279,31 +278,6 @@ def test_check_lists_and_fetches_nothing(
 # ---------------------------------------------------------------- a real protocol
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 server on loopback, with a bucket."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
-    system.mkdir("lake")
-    yield system
-    server.stop()
-
-
-@pytest.mark.skipif(
-    not (find_spec("moto") and find_spec("s3fs")), reason="moto and s3fs are not installed"
-)
 def test_objects_of_s3_are_fetched_once(bucket: Any, tmp_path: Path, gets: list[str]) -> None:
     for name, text in {"in/a.csv": "x\n1\n", "in/d=1/b.csv": "x\n2\n", "in/note.txt": "-"}.items():
         bucket.pipe(f"lake/{name}", text.encode())

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.cli import command
+from pipelines.disk import digest_of
 from pipelines.manifest import Manifest
 from pipelines.ruled import publish_rulings
 from pipelines.signing import KEYS, Key, make_key
-from pipelines.split import digest_of
 from pipelines.store import Store
 from pipelines.verify import verify
 from sanitizers.core.errors import IntegrityError, PlanError

@@ -207,7 +207,7 @@ def test_the_tables_say_what_the_log_says(
     kept: Store,
     acts: list[tuple[list[int], str, str, bool]],
 ) -> None:
-    log = Rulings(tmp_path_factory.mktemp("log") / "rulings.jsonl")
+    log = Rulings.of(Store.open(tmp_path_factory.mktemp("log")), "rows")
     queue = Queue(Held.of(kept, "loans").index(), log)
     ids = [row.row_id for row in queue.rows(Filter(), limit=6)]
     for rows, verdict, who, by_others in acts:

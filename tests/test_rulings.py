@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.rulings import START, Ruling, Rulings, conflicts
+from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, PlanError
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Rulings:
-    return Rulings(tmp_path / "data" / "rulings.jsonl")
+    return Rulings.of(Store.open(tmp_path), "data")
 
 
 def say(log: Rulings, verdict: str, *rows: str, who: str = "ana", group: str = "") -> Ruling:

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.disk import canonical, pretty
+from pipelines.disk import canonical, digest_of, pretty
 from pipelines.manifest import MANIFEST, FileEntry, Manifest, safe_path
-from pipelines.split import digest_of
 from pipelines.verify import verify
 from sanitizers.core.data import ROW_ID
 from sanitizers.core.errors import IntegrityError, PlanError

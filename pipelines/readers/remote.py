@@ -13,7 +13,13 @@ from urllib.parse import urlsplit
 
 from pipelines.readers.folders import IMAGE_ENDINGS
 from pipelines.readers.sources import FORMATS, find_sources
-from sanitizers.core.errors import InputError, PlanError, SanitizeError, did_you_mean
+from sanitizers.core.errors import (
+    InputError,
+    PlanError,
+    SanitizeError,
+    StoreError,
+    did_you_mean,
+)
 
 #: Files of a source, at most.
 MAX_FILES = 1_000_000
@@ -124,8 +130,6 @@ def list_files(url: str) -> Listing:
         If nothing is there (`NothingThereError`), it cannot be read, or a name could not lie in
         a folder here.
     """
-    if urlsplit(url).password:
-        raise PlanError("the URL of a source holds a password", do="leave it out; " + _CREDENTIALS)
     with speaking(url):
         listing = _list(url)
     if not listing.files:
@@ -139,34 +143,52 @@ def list_files(url: str) -> Listing:
 
 
 @contextmanager
-def speaking(url: str) -> Iterator[None]:
+def speaking(url: str, raises: type[SanitizeError] = InputError) -> Iterator[None]:
     """Turn what a file system raises into one clear line.
+
+    Parameters
+    ----------
+    url : str
+    raises : type of SanitizeError
+        What is raised where no package is missing.
 
     Raises
     ------
-    PlanError, InputError
+    PlanError
+        If no package for such URLs is installed.
+    SanitizeError
     """
+    done = "reached" if raises is StoreError else "read"
     try:
         yield
     except (SanitizeError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{url} is not there: {_line(error)}") from error
+        raise raises(f"{url} is not there: {_line(error)}") from error
     except PermissionError as error:
-        raise InputError(f"{url} may not be read: {_line(error)}", do=_CREDENTIALS) from error
+        raise raises(f"{url} may not be {done}: {_line(error)}", do=_CREDENTIALS) from error
     except ImportError as error:
         raise _not_installed(url, error) from error
     except Exception as error:
         # Each file system has errors of its own kinds, most of them no OSError.
         do = _CREDENTIALS if "redential" in f"{type(error).__name__} {error}" else ""
-        raise InputError(
-            f"{url} cannot be read: {type(error).__name__}: {_line(error)}", do=do
+        raise raises(
+            f"{url} cannot be {done}: {type(error).__name__}: {_line(error)}", do=do
         ) from error
 
 
-def _list(url: str) -> Listing:
+def file_system(url: str) -> tuple[Any, str]:
+    """What reads a URL, and what it calls what the URL names.
+
+    Raises
+    ------
+    PlanError
+        If nothing is known that reads it, or it holds a password.
+    """
     import fsspec
 
+    if urlsplit(url).password:
+        raise PlanError("a URL holds a password", do="leave it out; " + _CREDENTIALS)
     scheme = _scheme(url)
     if scheme not in fsspec.available_protocols():
         raise PlanError(
@@ -174,6 +196,11 @@ def _list(url: str) -> Listing:
             do=did_you_mean(scheme, ["s3", "gs", "abfs", "http", "https", "sftp"]),
         )
     system, path = fsspec.core.url_to_fs(url)
+    return system, str(path)
+
+
+def _list(url: str) -> Listing:
+    system, path = file_system(url)
     # File systems remember what they have listed; somebody may have written since.
     system.invalidate_cache()
     if magic := _MAGIC.search(path):

@@ -17,9 +17,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from pipelines.disk import writing
 from pipelines.readers.blocks import FREE_BYTES, MAX_RATIO
 from pipelines.readers.folders import digest_folder, image_files, is_image_folder, stamp_folder
-from pipelines.store import writing
 from sanitizers.core.errors import InputError, did_you_mean
 
 #: Endings by which files are known in a folder; ``.gz`` may follow each.
