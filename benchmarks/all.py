@@ -33,6 +33,7 @@ NAMES = (
     "speed",
     "runners",
     "kills",
+    "bucket",
     "arrivals",
     "prefect_share",
 )

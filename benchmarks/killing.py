@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.product import COMMAND
+from pipelines.carrying import release_at
 from pipelines.manifest import Manifest
 from pipelines.store import canonical
 from pipelines.verify import verify
@@ -77,13 +78,15 @@ class Bench:
 
     def start(self, store: Path) -> subprocess.Popen[bytes]:
         """Start a run as its user would, in a process group of its own."""
-        words = ["run", "plan.toml", "--store", str(store), "--salt", SALT, "--json", "--quiet"]
+        words = ["run", "plan.toml", "--salt", SALT, "--json", "--quiet"]
+        words += ["--store", self.said(store)]
+        own = {"PYTHONPATH": str(ROOT), "SANITIZE_STORE": str(store)}
         # Into files: who reads a pipe to its end waits for all that have it open.
-        with self._said("out").open("wb") as out, self._said("err").open("wb") as err:
+        with self._told("out").open("wb") as out, self._told("err").open("wb") as err:
             return subprocess.Popen(
                 [sys.executable, "-c", COMMAND, *words],
                 cwd=self.folder,
-                env={**self.environment, "PYTHONPATH": str(ROOT), "SANITIZE_STORE": str(store)},
+                env={**self.environment, **own, "SANITIZE_WORK": str(store.parent)},
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -92,15 +95,20 @@ class Bench:
     def result(self, process: subprocess.Popen[bytes]) -> str:
         """Wait for the end of a run; return the digest of what it has published."""
         if process.wait():
-            said = self._said("err").read_text(errors="replace")[-3000:]
+            said = self._told("err").read_text(errors="replace")[-3000:]
             raise RuntimeError(f"the run ended with {process.returncode}:\n{said}")
-        return digest(Path(json.loads(self._said("out").read_bytes())["release"]))
+        with release_at(json.loads(self._told("out").read_bytes())["release"]) as release:
+            return digest(release)
 
     def finish(self, store: Path) -> str:
         """Run to the end; return the digest of what was published."""
         return self.result(self.start(store))
 
-    def _said(self, what: str) -> Path:
+    def said(self, store: Path) -> str:
+        """What a run is told of a store whose folder on this machine is given."""
+        return str(store)
+
+    def _told(self, what: str) -> Path:
         return self.folder / f"{what}.txt"
 
 

@@ -377,7 +377,12 @@ def mirror_of(url: str) -> Mirror:
 
 @cache
 def _mirror_in(url: str, root: Path) -> Mirror:
-    return Mirror(Bucket.open(url), root / hashlib.sha256(url.encode()).hexdigest()[:16])
+    return Mirror(Bucket.open(url), work_folder(url, root))
+
+
+def work_folder(url: str, root: Path) -> Path:
+    """Under a folder for stores in buckets, the one of a store."""
+    return root / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _place(here: Path) -> str:
