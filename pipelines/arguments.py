@@ -114,6 +114,7 @@ example:
 examples:
   sanitize verify sanitized/mine/releases/1.0.0
   sanitize verify downloads/mine-1.0.0 --key public.pem
+  sanitize verify sanitized/mine/releases/1.0.0 --source mine.csv
 """,
     "explain": """\
 example:
@@ -234,6 +235,9 @@ def _build() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     made["verify"].add_argument("release", metavar="RELEASE", help="the folder of a release")
     made["verify"].add_argument(
         "--key", metavar="FILE", help="the public key that has to have signed it"
+    )
+    made["verify"].add_argument(
+        "--source", metavar="DATA", help="the input: read it again, and compare every row"
     )
     _add_store(made["keygen"])
     made["compare"].add_argument("old", metavar="RELEASE", help="the folder of a release")

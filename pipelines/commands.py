@@ -120,7 +120,7 @@ def verify(said: Namespace) -> int:
     from pipelines.verify import verify
 
     with release_at(said.release) as folder:
-        found = verify(folder, Path(said.key) if said.key else None)
+        found = verify(folder, Path(said.key) if said.key else None, said.source)
     for problem in found.problems:
         answer(plain(problem))
     if not found.ok:
@@ -129,7 +129,8 @@ def verify(said: Namespace) -> int:
             do="take the release from its source again, or publish a new one",
         )
     signed = f"; {found.signed}" if found.signed else ""
-    answer(plain(f"{said.release}: good; {found.files} files, {found.rows:,} rows{signed}"))
+    held = f"; it holds every row of {said.source} once, and no other" if said.source else ""
+    answer(plain(f"{said.release}: good; {found.files} files, {found.rows:,} rows{signed}{held}"))
     return 0
 
 

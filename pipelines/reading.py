@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.identity import type_name
 from pipelines.image_rows import LEAST_ROW_BYTES, ImageColumn, find_image_column
 from pipelines.ingested import UNREADABLE, ShardFile, SourceFile
 from pipelines.profiles import ColumnProfile
@@ -54,21 +55,24 @@ class Like:
             known[ROW_ID] = first[ROW_ID]
         return self.name, known
 
-    def check(self, found: pa.Schema) -> None:
-        """Refuse other types.
+    def check(self, found: pa.Schema) -> pa.Schema:
+        """Refuse other types; the same ones in other containers are read as they are here.
 
         Raises
         ------
         InputError
         """
         for field in (field for field in self.schema if field.name != ROW_ID):
-            kind = found.field(field.name).type
-            if kind != field.type:
+            at = found.get_field_index(field.name)
+            kind = found.field(at).type
+            if type_name(kind) != type_name(field.type):
                 raise InputError(
                     f"column {field.name!r} is {kind} here, and {field.type} in {self.name}",
                     expected="the same type",
                     do="write it as before, or scan everything anew with --full",
                 )
+            found = found.set(at, found.field(at).with_type(field.type))
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,7 @@ def read_files(
     if asked.like is None:
         schema = unify(surveys)
     else:
-        schema = unify([asked.like.survey(surveys[0][1]), *surveys])
-        asked.like.check(schema)
+        schema = asked.like.check(unify([asked.like.survey(surveys[0][1]), *surveys]))
     id_column = _id_column(schema, asked.id_column)
     image = find_image_column(schema, asked.image_column, lambda: _first_rows(readers, schema))
     least = LEAST_ROW_BYTES if image else 0

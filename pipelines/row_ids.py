@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,30 @@ def changed(old: Sequence[Path], new: Sequence[Path], spill: Path) -> bool:
             " on old_rows.id = new_rows.id where old_rows.h <> new_rows.h"
         ).fetchone()
     return bool(row and row[0])
+
+
+def contents_differ(old: Iterable[pa.Table], new: Iterable[pa.Table], spill: Path) -> Difference:
+    """Compare two sets of rows by their contents, of which each may occur many times.
+
+    Parameters
+    ----------
+    old, new : iterable of pyarrow.Table
+        The digests of contents, as two columns ``high`` and ``low`` of whole numbers.
+    spill : Path
+    """
+    with _database(spill) as database:
+        for name, tables in (("old_rows", old), ("new_rows", new)):
+            database.execute(f"create table {name} (high ubigint, low ubigint)")
+            for table in tables:
+                database.register("digests", table)
+                database.execute(f"insert into {name} select high, low from digests")
+        row = database.execute(
+            "select coalesce(sum(greatest(o - n, 0)), 0), coalesce(sum(greatest(n - o, 0)), 0)"
+            " from (select high, low, sum(o)::bigint as o, sum(n)::bigint as n from"
+            " (select *, 1 as o, 0 as n from old_rows"
+            " union all select *, 0 as o, 1 as n from new_rows) group by high, low)"
+        ).fetchone()
+    return Difference(int(row[0]), int(row[1])) if row else Difference(0, 0)
 
 
 def repeated(files: Sequence[Path], spill: Path) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.conserved import lost_and_invented
 from pipelines.disk import digest_of
 from pipelines.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
 from pipelines.row_ids import repeated
@@ -45,7 +46,7 @@ class Verification:
     signed: str = ""
 
 
-def verify(release: Path, key: Path | None = None) -> Verification:
+def verify(release: Path, key: Path | None = None, source: str | None = None) -> Verification:
     """Compare a release with its manifest: files, bytes, rows, ids, columns, signature.
 
     Parameters
@@ -55,11 +56,15 @@ def verify(release: Path, key: Path | None = None) -> Verification:
     key : Path, optional
         The public key that it has to be signed with; by default that of the store in which
         it lies. Of a signed release elsewhere it is only told that nobody checked.
+    source : str, optional
+        The input, to be read again: then its rows are compared too, value for value.
 
     Raises
     ------
     PlanError
         If there is no such folder, or no such key.
+    InputError
+        If the input cannot be read.
     """
     wanted = Key.read(key) if key else None
     if not release.is_dir():
@@ -76,6 +81,8 @@ def verify(release: Path, key: Path | None = None) -> Verification:
     if not problems:
         # What a file holds is looked at only when it is the file that was published.
         problems = [*_counts(manifest), *_contents(release, manifest), *_log(release, manifest)]
+    if not problems and source is not None:
+        problems = list(lost_and_invented(release, manifest, source))
     files = len(manifest.files) + 1
     signed = "" if manifest.key is None else f"signed by the key {manifest.key}"
     if signed and found is None:
