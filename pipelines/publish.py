@@ -27,7 +27,7 @@ from pipelines.manifest import (
     tool,
 )
 from pipelines.progress import SILENT, Progress
-from pipelines.ruled import Obeyed, obey_rulings
+from pipelines.ruled import Obeyed, obey_rulings, tell_in_report
 from pipelines.sealing import seal
 from pipelines.split import (
     SPLITS,
@@ -188,7 +188,7 @@ class _Making:
         files += self._triggers(version)
         files.append(copy_file(report(version, created), self.staging, REPORT))
         manifest = self._manifest(decision, files, version, created, obeyed)
-        return seal(self.store, self.staging, manifest)
+        return seal(self.store, self.staging, tell_in_report(self.staging, manifest))
 
     def _rows(self, progress: Progress) -> list[FileEntry]:
         """Split every shard by its verdicts; the files of a release that it joins are shared."""

@@ -16,9 +16,10 @@ from pipelines.base import Base, runs_until
 from pipelines.decide import verdicts_file
 from pipelines.disk import make_folder, remove
 from pipelines.ingested import Ingested
-from pipelines.manifest import FileEntry, Manifest, Ruled, Run, tool
+from pipelines.manifest import REPORT, FileEntry, Manifest, Ruled, Run, tool
 from pipelines.obeying import Moved, Place, obey
 from pipelines.progress import SILENT, Progress
+from pipelines.report_rulings import tell_rulings
 from pipelines.rulings import NONE, START, Rulings
 from pipelines.sealing import SEALS, seal
 from pipelines.shards import ParquetShard
@@ -176,4 +177,23 @@ def _stage(store: Store, base: Base, staging: Path) -> Manifest:
         ruled=done.ruled,
     )
     check_counts(made.counts, files)
-    return seal(store, staging, made)
+    return seal(store, staging, tell_in_report(staging, made))
+
+
+def tell_in_report(staging: Path, made: Manifest) -> Manifest:
+    """Let the report of a release in the making say what people have ruled, if they have.
+
+    Returns
+    -------
+    Manifest
+        Of the release, with the report as it is now.
+    """
+    if made.ruled is None:
+        return made
+    page, log = staging / REPORT, Rulings(staging / RULINGS)
+    told = tell_rulings(page.read_bytes(), made.version, made.counts, made.ruled, log)
+    # The file may be an earlier release's too.
+    page.unlink()
+    entry = copy_bytes(told, staging, REPORT)
+    files = [entry if file.path == REPORT else file for file in made.files]
+    return replace(made, files=tuple(files))

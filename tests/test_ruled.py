@@ -101,6 +101,28 @@ def test_a_row_that_is_kept_is_as_it_came(landing: Path) -> None:
     pd.testing.assert_frame_equal(before.reset_index(drop=True), after.reset_index(drop=True))
 
 
+def test_the_report_says_what_people_have_ruled(landing: Path) -> None:
+    ran = run_stages(job(landing))
+    held, clean = ids(ran.release, "quarantine"), ids(ran.release, "clean")
+    rule(ran, "keep", held[0], held[1])
+    assert "People have ruled" not in ran.page
+    first = (obey(ran) / "report.html").read_text()
+    assert "the rulings on 2 rows: 2 to keep, 0 to leave out" in first
+    assert "ana ruled keep on" in first
+    why = "<!-- /rulings --><script>alert(1)</script>"
+    log = Rulings.of(ran.work.job.store, "g")
+    log.add([clean[0]], "quarantine", who="ben", why=why)
+    second = (obey(ran) / "report.html").read_text()
+    assert second.count("People have ruled") == 1
+    assert "the rulings on 3 rows: 2 to keep, 1 to leave out" in second
+    assert "For this 1 row lies elsewhere" in second
+    assert "<script" not in second
+    assert second.count("<!-- /rulings -->") == 1
+    # A run that comes later obeys too, and its report says so.
+    rows(1).to_csv(landing / "b.csv", index=False)
+    assert run_stages(job(landing)).page.count("People have ruled") == 1
+
+
 def test_only_files_that_hold_ruled_rows_are_written(landing: Path) -> None:
     run_stages(job(landing))
     rows(1).to_csv(landing / "b.csv", index=False)
