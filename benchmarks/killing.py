@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.product import COMMAND
 from pipelines.carrying import release_at
+from pipelines.disk import canonical
 from pipelines.manifest import Manifest
-from pipelines.store import canonical
 from pipelines.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent

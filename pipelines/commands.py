@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.names import name_from
 from pipelines.plan import Plan, store_root
-from pipelines.store import Store, name_from
+from pipelines.store import Store
 from pipelines.terminal import StderrConsole, answer, plain
 from sanitizers.core.errors import IntegrityError, PlanError
 

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sanitizers.core.errors import IntegrityError, StoreError
+
+#: A temporary path of a dead process is left behind when it is older than this, in seconds.
+STALE_SECONDS = 3600.0
+
+_TEMPORARY = re.compile(r"\..+\.tmp-(\d+)")
 
 
 def canonical(value: object) -> bytes:
@@ -158,6 +164,20 @@ def json_object(data: bytes, path: Path) -> dict[str, Any]:
 def temporary_of(path: Path) -> Path:
     """Where to write before renaming to `path`; beside it, named by the process."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether a temporary path is of a process that is dead, and not lately, on another host."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None or time.time() - path.lstat().st_mtime < STALE_SECONDS:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def make_folder(path: Path) -> None:

@@ -18,8 +18,9 @@ from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress, Stage
 from pipelines.quiet import quiet
 from pipelines.runners import LOCAL, Runner, check_written, require_folder
+from pipelines.salts import salt_digest
 from pipelines.shards import ParquetShard
-from pipelines.store import key_of, salt_digest
+from pipelines.store import key_of
 from sanitizers.core.data import EMBEDDING, Dataset, Roles, Shard
 from sanitizers.core.errors import EvidenceError, IntegrityError, SanitizeError
 from sanitizers.core.image_columns import IMAGE, decoded, present

@@ -29,8 +29,9 @@ from pipelines.manifest import tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
 from pipelines.runners import LOCAL, Runner, check_written, require_folder
+from pipelines.salts import salt_digest
 from pipelines.seen import looks_at
-from pipelines.store import key_of, salt_digest
+from pipelines.store import key_of
 from sanitizers.core.calibration import ConformalNull
 from sanitizers.core.data import Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, PlanError, SanitizeError

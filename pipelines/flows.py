@@ -35,7 +35,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pipelines import steps
 from pipelines.interrupts import Terminated
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.occasions import EVENTS, letter
 from pipelines.outcome import Outcome
 from pipelines.prefect_server import PrefectServer, single_server
@@ -43,6 +43,7 @@ from pipelines.progress import SILENT, Progress
 from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
 from pipelines.timing import Timed
+from pipelines.work import Work
 from sanitizers.core.errors import PlanError
 
 #: Sanitizers that are fitted at once. Each uses threads of its own for the heavy part: on

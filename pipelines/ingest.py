@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import make_folder, read_json, remove, temporary_of, write_json, writing
 from pipelines.ingested import MARKER, UNREADABLE, Ingested, ShardFile, SourceFile
 from pipelines.profiles import ColumnProfile
 from pipelines.progress import SILENT, Progress
@@ -25,16 +26,8 @@ from pipelines.readers.sources import (
 )
 from pipelines.reading import Asked, Input, Like, read_files
 from pipelines.rows import FILE, ROW
+from pipelines.salts import salt_digest
 from pipelines.shards import SHARD_ROWS
-from pipelines.store import (
-    make_folder,
-    read_json,
-    remove,
-    salt_digest,
-    temporary_of,
-    write_json,
-    writing,
-)
 from sanitizers.core.errors import InputError, IntegrityError
 
 __all__ = [

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pipelines.disk import read_json
 from pipelines.profiles import ColumnProfile
 from pipelines.shards import ParquetShard
-from pipelines.store import read_json
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import IntegrityError
 

@@ -16,9 +16,9 @@ from sanitizers.core.keepsake import TRIGGER
 from sanitizers.risks import SEVERITIES
 
 if TYPE_CHECKING:
-    from pipelines.job import Work
     from pipelines.outcome import Outcome
     from pipelines.store import Store
+    from pipelines.work import Work
 
 #: In the folder of the run.
 METRICS = "metrics.json"

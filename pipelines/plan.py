@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
+from pipelines.disk import canonical
+from pipelines.names import checked_name, name_from
 from pipelines.plan_parts import (
     OFF,
     ArrivalsPart,
@@ -25,7 +27,6 @@ from pipelines.plan_parts import (
     SanitizersPart,
     SchedulePart,
 )
-from pipelines.store import canonical, checked_name, name_from
 from sanitizers.core.errors import PlanError, did_you_mean
 
 if TYPE_CHECKING:

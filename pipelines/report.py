@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines import charts, report_text
+from pipelines.disk import write_bytes
 from pipelines.report_data import ReportData, gather
 from pipelines.report_facts import Previous, Reason, RunFacts, SanitizerCard
 from pipelines.slice_chart import slice_chart
-from pipelines.store import write_bytes
 from pipelines.threats import known_threats
 from pipelines.trigger_charts import flip_bars, trigger_map
 

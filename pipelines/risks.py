@@ -12,9 +12,10 @@ from pipelines.ingest import Ingested
 from pipelines.manifest import Manifest, parse_json, read_limited, tool
 from pipelines.progress import SILENT, Progress
 from pipelines.quiet import quiet
+from pipelines.salts import salt_digest
 from pipelines.shards import ParquetShard
 from pipelines.split import SPLITS
-from pipelines.store import Store, key_of, salt_digest
+from pipelines.store import Store, key_of
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import EvidenceError, SanitizeError
 from sanitizers.core.verdicts import KEEP

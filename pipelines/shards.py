@@ -15,7 +15,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.store import temporary_of, writing
+from pipelines.disk import temporary_of, writing
 from sanitizers.core.errors import IntegrityError
 
 #: Rows of a shard. At 100,000 rows of 20 numbers a shard takes 16 MB of memory, so the

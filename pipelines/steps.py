@@ -17,7 +17,7 @@ from pipelines.examine import examine
 from pipelines.examined import Examined
 from pipelines.growing import join
 from pipelines.ingest import Ingested, ingest
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.manifest import Manifest, NotRun, Run, tool
 from pipelines.metrics import Metrics
 from pipelines.occasions import Occasion, earlier_shares, occasions
@@ -31,6 +31,7 @@ from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
 from pipelines.runners import LOCAL, Runner
 from pipelines.seen import looked_at
+from pipelines.work import Work
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.errors import InputError, SanitizeError
 from sanitizers.risks import PLANTED

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,55 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.at_work import WAIT_SECONDS, Owner, at_work, owner_of
-from pipelines.disk import (
-    canonical,
-    locked,
-    make_folder,
-    read_json,
-    remove,
-    temporary_of,
-    write_bytes,
-    write_json,
-    writing,
-)
+from pipelines.disk import canonical, is_left_behind, locked, make_folder, remove
 from pipelines.names import (
     checked_key,
     checked_name,
     is_name,
     is_version,
-    name_from,
     version_of,
 )
-from sanitizers.core.errors import IntegrityError, PlanError, StoreError, did_you_mean
+from pipelines.salts import check_salt, make_salt, read_salt, salt_digest
+from sanitizers.core.errors import PlanError, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.mirror import Mirror
 
-__all__ = [
-    "Store",
-    "canonical",
-    "checked_name",
-    "key_of",
-    "make_folder",
-    "name_from",
-    "read_json",
-    "remove",
-    "salt_digest",
-    "temporary_of",
-    "write_bytes",
-    "write_json",
-    "writing",
-]
-
-#: Bytes of a salt that is made here; a given one may be 16 to 64 long.
-SALT_BYTES = 32
-#: A temporary folder of a dead process is swept when it is older than this.
-STALE_SECONDS = 3600.0
 #: How long a publish waits for another one of the same dataset.
 LOCK_SECONDS = 600.0
 
 _LOCK = ".lock"
-_TEMPORARY = re.compile(r"\..+\.tmp-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -108,17 +74,17 @@ class Store:
         folder = mirror.here if mirror else _local(root)
         if mirror:
             mirror.bring_salt(folder / "salt")
-        if salt is not None and not 16 <= len(salt) <= 64:
-            raise PlanError(f"the salt has {len(salt)} bytes", expected="16 to 64 bytes")
+        if salt is not None:
+            check_salt(salt)
         if not (folder / "salt").is_file():
             if not create:
                 raise PlanError(
                     f"{root} is not a store", do="name the one that an earlier run used"
                 )
-            _make_salt(folder, salt or secrets.token_bytes(SALT_BYTES))
+            make_salt(folder, salt)
             if mirror:
                 mirror.give_salt(folder / "salt")
-        stored = _read_salt(folder / "salt")
+        stored = read_salt(folder / "salt")
         if salt is not None and salt != stored:
             raise PlanError(
                 f"the store {root} has another salt than the one given",
@@ -388,8 +354,8 @@ class Store:
         folder = self.dataset(dataset)
         stale = list(self._releases(dataset).glob(".staging-*"))
         for part in ("inputs", "embeddings", "evidence", "runs", "arrivals", "releases"):
-            stale += [p for p in (folder / part).glob(".*.tmp-*") if _is_stale(p)]
-            stale += [p for p in (folder / part).glob("*/.*.tmp-*") if _is_stale(p)]
+            stale += [p for p in (folder / part).glob(".*.tmp-*") if is_left_behind(p)]
+            stale += [p for p in (folder / part).glob("*/.*.tmp-*") if is_left_behind(p)]
         for path in stale:
             remove(path)
 
@@ -403,11 +369,6 @@ def key_of(*parts: object) -> str:
         Values that JSON can hold.
     """
     return hashlib.sha256(canonical(list(parts))).hexdigest()[:16]
-
-
-def salt_digest(salt: bytes) -> str:
-    """Name a salt without giving it away; 16 hex characters."""
-    return hashlib.sha256(b"dataset-sanitizer salt\0" + salt).hexdigest()[:16]
 
 
 def _mirror(root: str | Path) -> Mirror | None:
@@ -432,37 +393,3 @@ def _local(root: str | Path) -> Path:
 
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
-
-
-def _make_salt(folder: Path, salt: bytes) -> None:
-    make_folder(folder)
-    with locked(folder / ".lock", 60.0, "another process is making the store"):
-        # Another process may have made it while this one waited.
-        if not (folder / "salt").is_file():
-            write_bytes(folder / "salt", salt.hex().encode() + b"\n", mode=0o600)
-
-
-def _read_salt(path: Path) -> bytes:
-    try:
-        salt = bytes.fromhex(path.read_text("ascii").strip())
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError:
-        salt = b""
-    if not 16 <= len(salt) <= 64:
-        raise IntegrityError(f"{path} is damaged", expected="16 to 64 bytes as hex text")
-    return salt
-
-
-def _is_stale(path: Path) -> bool:
-    """True where the process that wrote is dead, and was not a moment ago on another host."""
-    match = _TEMPORARY.fullmatch(path.name)
-    if match is None or time.time() - path.lstat().st_mtime < STALE_SECONDS:
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return False
-    return False

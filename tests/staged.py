@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import steps
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.progress import SILENT
+from pipelines.work import Work
 
 
 @dataclass(frozen=True)

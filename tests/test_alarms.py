@@ -18,13 +18,14 @@ from pipelines.alarms import MARKER, Alarms, is_watched, raise_alarms
 from pipelines.decide import Decision, verdicts_file
 from pipelines.disk import make_folder, write_table
 from pipelines.ingest import Ingested
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.manifest import Manifest, Run
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
 from pipelines.slice_counts import BY_SLICE, SLICES, values_of
 from pipelines.steps import decide_all, examine_with, ingest_inputs, look_for_risks, publish_rows
 from pipelines.store import Store
+from pipelines.work import Work
 from sanitizers.catalog import SANITIZERS
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.data import ROW_ID, Roles

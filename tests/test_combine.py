@@ -18,12 +18,13 @@ from pipelines.examine import examine
 from pipelines.examined import Examined, evidence_file, read_evidence, trusted_file
 from pipelines.explain import explain
 from pipelines.ingest import Ingested
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.manifest import Manifest
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
 from pipelines.steps import decide_all, examine_with, ingest_inputs, look_for_risks, publish_rows
 from pipelines.store import Store
+from pipelines.work import Work
 from sanitizers.core.calibration import ConformalNull, ModelNull
 from sanitizers.core.consensus import CONSENSUS, CalibratedSum, Consensus
 from sanitizers.core.data import ROW_ID, Dataset, Roles

@@ -21,11 +21,12 @@ from pipelines.embed import embed, embedding_key
 from pipelines.embedded import MARKER, Embedded, embedding_file, with_embeddings
 from pipelines.examined import read_evidence
 from pipelines.ingest import Ingested, ingest
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.manifest import Run
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
 from pipelines.store import Store
+from pipelines.work import Work
 from sanitizers.core.data import EMBEDDING, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, InputError, IntegrityError, PlanError
 from sanitizers.core.images import ImageShape

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.decide import Decision, matching
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.manifest import Manifest, Run
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
@@ -19,6 +19,7 @@ from pipelines.risks import Looked, Reference
 from pipelines.steps import decide_all, examine_with, ingest_inputs, look_for_risks, publish_rows
 from pipelines.store import Store
 from pipelines.verify import verify
+from pipelines.work import Work
 from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.risks import ALARM, NOTE, RISKS, WARNING, Finding
 from tests.report_run import make_run

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import steps
 from pipelines.cli import command
-from pipelines.job import Job, Work
+from pipelines.job import Job
 from pipelines.ledger import Arrival, Ledger
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
@@ -19,6 +19,7 @@ from pipelines.rulings import Rulings
 from pipelines.status import STOPPED, DatasetState, states
 from pipelines.status_text import text
 from pipelines.store import Store
+from pipelines.work import Work
 from sanitizers.core.errors import PlanError
 from tests.staged import judge_stages, run_stages
 

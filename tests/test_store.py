@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import store as module
 from pipelines.disk import (
+    STALE_SECONDS,
     canonical,
     pretty,
     read_json,
@@ -22,6 +22,7 @@ from pipelines.disk import (
     writing,
 )
 from pipelines.names import name_from
+from pipelines.salts import SALT_BYTES
 from pipelines.store import Store, key_of
 from sanitizers.core.errors import IntegrityError, PlanError, StoreError
 
@@ -39,7 +40,7 @@ class TestSalt:
         first = Store.open(tmp_path / "deep" / "store")
         again = Store.open(tmp_path / "deep" / "store")
         assert first == again
-        assert len(first.salt) == module.SALT_BYTES
+        assert len(first.salt) == SALT_BYTES
         assert Store.open(tmp_path / "other").salt != first.salt
 
     def test_is_private_and_never_shown(self, store: Store) -> None:
@@ -273,7 +274,7 @@ class TestSweep:
             path.mkdir(parents=True)
             (path / "x").touch()
             if "young" not in path.name:
-                os.utime(path, (time.time() - 2 * module.STALE_SECONDS,) * 2)
+                os.utime(path, (time.time() - 2 * STALE_SECONDS,) * 2)
         store.sweep("a")
         assert not any(path.exists() for path in left)
         assert all((path / "x").exists() for path in kept)

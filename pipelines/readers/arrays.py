@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.disk import writing
 from pipelines.readers.blocks import (
     BLOCK_ROWS,
     FREE_BYTES,
@@ -28,7 +29,6 @@ from pipelines.readers.blocks import (
 )
 from pipelines.readers.png import png_files
 from pipelines.readers.typed import aligned, surveyed
-from pipelines.store import writing
 from sanitizers.core.errors import InputError
 from sanitizers.core.image_columns import IMAGE_TYPE
 from sanitizers.core.image_formats import MAX_PIXELS
