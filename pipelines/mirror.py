@@ -22,20 +22,18 @@ from pathlib import Path
 
 from pipelines.at_work import Owner
 from pipelines.bucket import Bucket
-from pipelines.carrying import Files, appearing, carry, check, files_in, files_listed, temporary
+from pipelines.carrying import Files, appearing, carry, files_in, files_listed
 from pipelines.disk import (
     canonical,
     digest_of,
     make_folder,
     remove,
-    share_file,
     temporary_of,
     write_bytes,
     writing,
 )
 from pipelines.lease import Lease, leased, owner_in
-from pipelines.manifest import MANIFEST, MAX_BYTES, Manifest, safe_path
-from pipelines.names import is_version, version_of
+from pipelines.manifest import safe_path
 from sanitizers.core.errors import StoreError
 
 #: The last object of a folder that is whole: it lists the others.
@@ -44,8 +42,6 @@ WHOLE = ".whole.json"
 LIST_BYTES, FILE_BYTES = 64 * 2**20, 2**30
 #: Seconds until the bucket is asked again for what it did not have.
 ASK_AGAIN = 10.0
-#: Files of rows, which come here only when somebody reads them.
-ROWS = ".parquet"
 #: The environment variable that says under which folder stores in buckets are worked on.
 WORK_VARIABLE = "SANITIZE_WORK"
 
@@ -62,14 +58,18 @@ class Mirror:
     ----------
     bucket : Bucket
     here : Path
+    leases : dict of Path to Lease
+        Those that are held now, by the files that are the locks here.
+    alone : threading.RLock
+        Lets one thread at a time change what lies here.
     """
 
     bucket: Bucket
     here: Path
+    leases: dict[Path, Lease] = field(default_factory=dict, repr=False)
+    alone: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _asked: dict[Path, float] = field(default_factory=dict, repr=False)
     _stamps: dict[str, str] = field(default_factory=dict, repr=False)
-    _leases: dict[Path, Lease] = field(default_factory=dict, repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class Mirror:
 
     def folders(self, folder: Path) -> tuple[str, ...]:
         """The names of the folders in one, as the bucket has them."""
-        return self.bucket.folders(self._name(folder))
+        return self.bucket.folders(self.name_of(folder))
 
     # -------------------------------------------------------------- folders that never change
 
@@ -92,10 +92,10 @@ class Mirror:
         StoreError
             If the bucket or the disk fails.
         """
-        with self._lock:
+        with self.alone:
             if (folder / WHOLE).is_file() or not self._is_due(folder):
                 return
-            name = self._name(folder)
+            name = self.name_of(folder)
             data = self.bucket.read(f"{name}/{WHOLE}", LIST_BYTES)
             if data is None:
                 return
@@ -106,7 +106,7 @@ class Mirror:
 
     def give(self, folder: Path) -> None:
         """Give the bucket a folder that is whole, or what it lacks of it."""
-        with self._lock:
+        with self.alone:
             mark = folder / WHOLE
             names = files_in(folder)
             files = {name: digest_of(folder / name) for name in names}
@@ -115,7 +115,7 @@ class Mirror:
                 before = files_listed(mark.read_bytes(), mark)
             if files == before:
                 return
-            there = self._name(folder)
+            there = self.name_of(folder)
             new = {f"{there}/{n}": folder / n for n in names if files[n] != before.get(n)}
             self.bucket.put(new)
             self.bucket.write(f"{there}/{WHOLE}", data)
@@ -125,7 +125,7 @@ class Mirror:
 
     def bring_file(self, path: Path) -> None:
         """Bring a file here as the bucket has it; none is left where that has none."""
-        data = self.bucket.read(self._name(path), FILE_BYTES)
+        data = self.bucket.read(self.name_of(path), FILE_BYTES)
         if data is None:
             remove(path)
         elif not path.is_file() or path.read_bytes() != data:
@@ -134,22 +134,22 @@ class Mirror:
 
     def bring_files(self, folder: Path) -> None:
         """Bring all files right in a folder here that have changed in the bucket."""
-        with self._lock:
-            there = self.bucket.stamps(self._name(folder))
+        with self.alone:
+            there = self.bucket.stamps(self.name_of(folder))
             changed = {
                 name: stamp
                 for name, stamp in there.items()
-                if self._stamps.get(self._name(folder / name)) != stamp
+                if self._stamps.get(self.name_of(folder / name)) != stamp
                 or not (folder / name).is_file()
             }
             names = [name for name in changed if safe_path(name)]
             make_folder(folder)
-            parts = {self._name(folder / n): temporary_of(folder / n) for n in names}
+            parts = {self.name_of(folder / n): temporary_of(folder / n) for n in names}
             self.bucket.get(parts)
             for name in names:
                 with writing(folder):
                     os.replace(temporary_of(folder / name), folder / name)
-                self._stamps[self._name(folder / name)] = changed[name]
+                self._stamps[self.name_of(folder / name)] = changed[name]
 
     def write(self, path: Path, data: bytes, *, new: bool = False) -> bool:
         """Write a file of the bucket; what lies here is left to the caller.
@@ -167,8 +167,8 @@ class Mirror:
             False where the bucket had one.
         """
         if not new:
-            self.bucket.write(self._name(path), data)
-        elif not self.bucket.create(self._name(path), data):
+            self.bucket.write(self.name_of(path), data)
+        elif not self.bucket.create(self.name_of(path), data):
             self.bring_file(path)
             return False
         return True
@@ -206,87 +206,6 @@ class Mirror:
             remove(path)
             raise
 
-    # -------------------------------------------------------------- releases
-
-    def releases(self, folder: Path) -> tuple[str, ...]:
-        """The versions that the bucket has; all of them but their rows come here.
-
-        Raises
-        ------
-        IntegrityError
-            If an object is not as it was published.
-        """
-        with self._lock:
-            found = (n for n in self.folders(folder) if is_version(n))
-            return tuple(n for n in found if self._bring_light(folder / n))
-
-    def bring_release(self, release: Path) -> None:
-        """Bring a release here with its rows, if it is in the bucket.
-
-        What another release that is here holds already does not travel again.
-
-        Raises
-        ------
-        IntegrityError
-            If an object is not as it was published.
-        """
-        with self._lock:
-            if not self._bring_light(release):
-                return
-            missing = {
-                file.path: file.sha256
-                for file in Manifest.load(release).files
-                if not (release / file.path).is_file()
-            }
-            if not missing:
-                return
-            known = _known(release.parent)
-            wanted = Files()
-            for path, sha256 in missing.items():
-                make_folder((release / path).parent)
-                if sha256 not in known or not share_file(known[sha256], release / path):
-                    wanted[path] = sha256
-            with temporary(release) as filled:
-                carry(self.bucket, self._name(release), wanted, filled)
-                for path in wanted:
-                    with writing(release):
-                        os.replace(filled / path, release / path)
-
-    def publish(self, staging: Path, release: Path, lock: Path) -> None:
-        """Give the bucket a finished release; its manifest last, in which moment it appears.
-
-        Parameters
-        ----------
-        staging : Path
-            Where it lies here.
-        release : Path
-            Where it will lie.
-        lock : Path
-            Of the dataset; this process holds it.
-
-        Raises
-        ------
-        StoreError
-            If the bucket has this version already, or the lock was lost.
-        """
-        there = self._name(release)
-        manifest = f"{there}/{MANIFEST}"
-        if self.bucket.read(manifest, MAX_BYTES) is not None:
-            raise StoreError(
-                f"{self.bucket.url}/{there} is there already", do="run the same command again"
-            )
-        # What a process left that died here was never a release.
-        self.bucket.delete([f"{there}/{name}" for name in self.bucket.names(there)])
-        old = self._shared(staging, release.parent)
-        names = [name for name in files_in(staging) if name != MANIFEST]
-        self.bucket.copy({f"{there}/{n}": earlier for n, earlier in old.items()})
-        self.bucket.put({f"{there}/{n}": staging / n for n in names if n not in old})
-        self._leases[lock].check()
-        if not self.bucket.create(manifest, (staging / MANIFEST).read_bytes()):
-            raise StoreError(
-                f"{self.bucket.url}/{there} has appeared meanwhile", do="run the same command again"
-            )
-
     # -------------------------------------------------------------- locks
 
     @contextmanager
@@ -310,22 +229,20 @@ class Mirror:
         StoreError
             If another machine holds it for longer.
         """
-        name, place = self._name(path), _place(self.here)
+        name, place = self.name_of(path), _place(self.here)
         with leased(self.bucket, name, place, found, wait, tell, command) as (lease, waited):
-            self._leases[path] = lease
+            self.leases[path] = lease
             try:
                 yield waited
             finally:
-                del self._leases[path]
+                del self.leases[path]
 
     def owner(self, path: Path) -> Owner | None:
         """Who on another machine holds a lock; None where nobody does."""
-        owner = owner_in(self.bucket, self._name(path))
+        owner = owner_in(self.bucket, self.name_of(path))
         return owner if owner and owner.holds(_place(self.here)) else None
 
-    # --------------------------------------------------------------
-
-    def _name(self, path: Path) -> str:
+    def name_of(self, path: Path) -> str:
         """What the bucket calls what lies under a path here."""
         name = path.relative_to(self.here).as_posix()
         return "" if name == "." else name
@@ -335,33 +252,6 @@ class Mirror:
         if now < self._asked.get(folder, float("-inf")) + ASK_AGAIN:
             return False
         self._asked[folder] = now
-        return True
-
-    def _shared(self, staging: Path, releases: Path) -> dict[str, str]:
-        """The files of a release in the making that the last one in the bucket has too."""
-        versions = sorted(self.releases(releases), key=version_of)
-        if not versions:
-            return {}
-        last = releases / versions[-1]
-        there = {file.sha256: file.path for file in Manifest.load(last).files}
-        files = (file for file in Manifest.load(staging).files if file.sha256 in there)
-        return {file.path: f"{self._name(last)}/{there[file.sha256]}" for file in files}
-
-    def _bring_light(self, release: Path) -> bool:
-        """Bring all of a release but its rows; False where the bucket has no such release."""
-        if release.is_dir():
-            return True
-        there = self._name(release)
-        names = self.bucket.names(there)
-        if MANIFEST not in names:
-            return False
-        with appearing(release) as filled:
-            wanted = {name: "" for name in names if not name.endswith(ROWS)}
-            carry(self.bucket, there, wanted, filled)
-            for file in Manifest.load(filled).files:
-                if file.path in wanted:
-                    check(filled / file.path, file.sha256)
-                make_folder((filled / file.path).parent)
         return True
 
 
@@ -391,14 +281,3 @@ def _place(here: Path) -> str:
     if not path.is_file():
         write_bytes(path, secrets.token_hex(16).encode())
     return path.read_text("ascii")
-
-
-def _known(releases: Path) -> dict[str, Path]:
-    """Where the files of the releases lie that are here, by their digests."""
-    found = {}
-    for release in releases.iterdir():
-        if is_version(release.name):
-            for file in Manifest.load(release).files:
-                if (release / file.path).is_file():
-                    found[file.sha256] = release / file.path
-    return found

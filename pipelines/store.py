@@ -184,7 +184,9 @@ class Store:
         version_of(version)
         folder = self._releases(dataset) / version
         if self.mirror:
-            self.mirror.bring_release(folder)
+            from pipelines.far_releases import bring_release
+
+            bring_release(self.mirror, folder)
         return folder
 
     def place_of(self, dataset: str, version: str) -> str:
@@ -200,7 +202,9 @@ class Store:
         """
         folder = self._releases(dataset)
         if self.mirror:
-            names = self.mirror.releases(folder)
+            from pipelines.far_releases import releases_in
+
+            names = releases_in(self.mirror, folder)
         else:
             found = folder.iterdir() if folder.is_dir() else iter(())
             names = tuple(p.name for p in found if p.is_dir() and is_version(p.name))
@@ -243,7 +247,9 @@ class Store:
         """
         release = self._releases(dataset) / version
         if self.mirror:
-            self.mirror.publish(staging, release, self.dataset(dataset) / _LOCK)
+            from pipelines.far_releases import publish_release
+
+            publish_release(self.mirror, staging, release, self.dataset(dataset) / _LOCK)
         return release
 
     def _releases(self, dataset: str) -> Path:
