@@ -153,11 +153,15 @@ class Serving:
 
     def ask(self, what: str, query: dict[str, Any]) -> list[dict[str, Any]]:
         """Ask the Prefect server for what it knows of a kind."""
-        address, kind = f"{self.page}/api/{what}/filter", {"Content-Type": "application/json"}
-        request = urllib.request.Request(address, json.dumps(query).encode(), kind)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found: list[dict[str, Any]] = json.load(answer)
+        found: list[dict[str, Any]] = self.post(f"{what}/filter", query)
         return found
+
+    def post(self, path: str, value: dict[str, Any]) -> Any:
+        """Ask the Prefect server for something, as its page does."""
+        address, kind = f"{self.page}/api/{path}", {"Content-Type": "application/json"}
+        request = urllib.request.Request(address, json.dumps(value).encode(), kind)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
 
     def runs(self, dataset: str, *states: str) -> list[dict[str, Any]]:
         """The runs of a dataset that the Prefect server knows, in some states."""

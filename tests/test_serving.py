@@ -14,9 +14,11 @@ import pytest
 
 from benchmarks.dropping import drop_and_kill
 from benchmarks.killing import left_behind
-from benchmarks.serving import CLOCK, CRON, NAME, Serving, wait
+from benchmarks.serving import CLOCK, CRON, NAME, Serving, table, wait
 from pipelines.cli import command
 from pipelines.plan import Plan
+from pipelines.store import Store
+from pipelines.verify import verify
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a killed server's runs live on for a second"
@@ -60,6 +62,30 @@ def test_every_file_is_taken_once_whatever_is_killed(serving: Serving) -> None:
     assert serving.stop(signal.SIGTERM, seconds=20.0) == 128 + signal.SIGTERM
     assert left_behind(serving.store) == 0
     assert "stopped by SIGTERM" in serving.said
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_cancelled_on_the_page_publishes_nothing(serving: Serving) -> None:
+    (serving.folder / "clock.csv").write_text(table(0, rows=20_000))
+    serving.start()
+    serving.ready()
+    (deployment,) = serving.ask("deployments", {"deployments": {"name": {"any_": [CLOCK]}}})
+    ask = f"deployments/{deployment['id']}/create_flow_run"
+    evidence, store = serving.store / CLOCK / "evidence", Store.open(serving.store)
+
+    run = serving.post(ask, {})["id"]
+    wait(lambda: any(evidence.glob("*")), 60.0, lambda: serving.said)
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    serving.post(f"flow_runs/{run}/set_state", cancelling)
+    wait(lambda: bool(serving.runs(CLOCK, "CANCELLED")), 60.0, lambda: serving.said)
+    wait(lambda: store.worker(CLOCK) is None, 30.0, lambda: serving.said)
+    assert store.releases(CLOCK) == ()
+
+    serving.post(ask, {})
+    wait(lambda: bool(serving.runs(CLOCK, "COMPLETED")), 120.0, lambda: serving.said)
+    (release,) = store.releases(CLOCK)
+    assert verify(release).ok
+    assert serving.stop(signal.SIGTERM, seconds=20.0) == 128 + signal.SIGTERM
 
 
 def test_a_dataset_is_served_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
