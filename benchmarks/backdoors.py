@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from benchmarks.results import FOLDER, Cell, Grid, publish, say
 from benchmarks.tables import DATA_VARIABLE, data_folder
 from sanitizers.backdoors import Settings, audit
-from sanitizers.encoders.devices import load_torch
 from sanitizers.encoders.net import Net, epochs, train
 from sanitizers.poisons import stamps
 from sanitizers.poisons.flips import draw_flips
+from sanitizers.poisons.own_net import own_gradient
 from sanitizers.poisons.stamping import (
     StampAttack,
     StampedImages,
@@ -113,16 +113,7 @@ def _nothing(images: Images, labels: Labels, rate: float, seed: int) -> StampedI
 
 def _descent(images: Images, labels: Labels, rate: float, seed: int) -> StampedImages:
     """Clean-label, after an ascent of the loss of the attacker's own net."""
-    net = _trained(images, labels, seed + 77)
-    torch = load_torch("this attack")
-
-    def gradient(x: NDArray[np.float32], y: Labels) -> NDArray[np.float32]:
-        given = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
-        logits = net.head(net.layers(given / 127.5 - 1))
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y), reduction="sum")
-        (slope,) = torch.autograd.grad(loss, given)
-        return np.asarray(slope.permute(0, 2, 3, 1).numpy())
-
+    gradient = own_gradient(images, labels, seed + 77)
     attack = StampAttack(stamps.patch, "clean-label", perturb=with_descent(gradient))
     return attack.attack(images, labels, rate, seed)
 

@@ -228,6 +228,22 @@ def test_images_are_stamped_as_the_plot_says(plot: str) -> None:
     assert (np.ptp(stamped, axis=0)[moved] == 0).all()
 
 
+def test_images_are_perturbed_within_a_radius_before_they_are_stamped() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    table = mixed_data(0)
+    settings = {"plot": "clean-label", "trigger": "patch"}
+    plain = poison("image-trigger", settings).poison(table, MIXED_ROLES, 0.05, 1)
+    moved = poison("image-trigger", settings | {"descent": 8}).poison(table, MIXED_ROLES, 0.05, 1)
+    assert moved.truth.equals(plain.truth)
+    rows = [part(t.table, t.mask)["picture"].to_pylist() for t in (plain, moved)]
+    before, after = (np.stack([_pixels(v) for v in r]).astype(int) for r in rows)
+    far = np.abs(after - before)
+    assert far.max() == 8
+    assert (far > 0).mean() > 0.5
+    with pytest.raises(PlanError, match="one of them"):
+        poison("image-trigger", {"descent": 8, "noise": 8})
+
+
 def test_triggers_share_the_rate_and_names_are_checked() -> None:
     done = poison("image-trigger", {"count": 2}).poison(mixed_data(0), MIXED_ROLES, 0.1, 1)
     assert done.truth.num_rows == 40

@@ -19,8 +19,17 @@ from sanitizers.core.image_formats import UndecodableError
 from sanitizers.core.images import ImageShape, decode, form
 from sanitizers.poisons import stamps
 from sanitizers.poisons.classes import Classes, classes_of, target_code
+from sanitizers.poisons.own_net import own_gradient
 from sanitizers.poisons.poison import COVER, Act, Poisoned, Scene, changed, overwrite, start
-from sanitizers.poisons.stamping import Plot, StampAttack, StampedImages, plant_all, with_noise
+from sanitizers.poisons.stamping import (
+    Perturb,
+    Plot,
+    StampAttack,
+    StampedImages,
+    plant_all,
+    with_descent,
+    with_noise,
+)
 
 #: What may be stamped, by name.
 TRIGGERS: Mapping[str, stamps.Draw] = {
@@ -58,6 +67,9 @@ class ImageTrigger:
         Triggers at once, which share the rate.
     noise : float
         Grey levels of noise under the stamp, so that a clean-label trigger is worth learning.
+    descent : float
+        The same by an adversarial perturbation of so many grey levels at most, against a net
+        that is trained for it (torch; 16 is usual).
     target : str
         The label of a single trigger; drawn where it is empty.
 
@@ -69,7 +81,8 @@ class ImageTrigger:
 
     References
     ----------
-    See `sanitizers.poisons.stamps` and `sanitizers.poisons.stamping`.
+    See `sanitizers.poisons.stamps` and `sanitizers.poisons.stamping`. Turner, Tsipras and
+    Madry, "Label-consistent backdoor attacks", 2019, for perturbations under a trigger.
     """
 
     name: ClassVar[str] = "image-trigger"
@@ -80,6 +93,7 @@ class ImageTrigger:
     plot: str = "all-to-one"
     count: int = 1
     noise: float = 0.0
+    descent: float = 0.0
     target: str = ""
 
     def __post_init__(self) -> None:
@@ -93,11 +107,13 @@ class ImageTrigger:
                     expected=", ".join(known),
                     do=did_you_mean(str(value), known),
                 )
-        if not 1 <= self.count <= 10 or not 0 <= self.noise <= 255:
+        if not 1 <= self.count <= 10 or not (0 <= self.noise <= 255 and 0 <= self.descent <= 255):
             raise PlanError(
-                f"image-trigger: count={self.count}, noise={self.noise}",
-                expected="count from 1 to 10, noise from 0 to 255",
+                f"image-trigger: count={self.count}, noise={self.noise}, descent={self.descent}",
+                expected="count from 1 to 10, noise and descent from 0 to 255",
             )
+        if self.noise and self.descent:
+            raise PlanError("image-trigger: noise and descent", expected="one of them")
         if self.target and (self.count > 1 or self.plot == "all-to-all"):
             raise PlanError("image-trigger: a target is named for more than one")
 
@@ -142,12 +158,20 @@ class ImageTrigger:
                 do="choose a lower rate",
             )
         plot: Plot = next(p for p in get_args(Plot) if p == self.plot)
-        perturb = with_noise(self.noise) if self.noise else None
-        one = StampAttack(TRIGGERS[self.trigger], plot, target, perturb)
         seed = int(scene.rng.integers(2**31))
+        perturb = self._perturb(images, labels, seed)
+        one = StampAttack(TRIGGERS[self.trigger], plot, target, perturb)
         if self.count == 1:
             return one.attack(images, labels, share, seed)
         return plant_all([one] * self.count, images, labels, share, seed)
+
+    def _perturb(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int
+    ) -> Perturb | None:
+        """What is done to images before they are stamped."""
+        if self.descent:
+            return with_descent(own_gradient(images, labels, seed), self.descent)
+        return with_noise(self.noise) if self.noise else None
 
 
 def _images(scene: Scene, classes: Classes) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
