@@ -15,7 +15,7 @@ from sanitizers.backdoors.arrays import View, halve, spread, to_planes, view
 from sanitizers.backdoors.auditing import score
 from sanitizers.backdoors.candidates import DIVERSITY, is_fixed, void
 from sanitizers.backdoors.clusters import two_means
-from sanitizers.backdoors.confirm import collapsed
+from sanitizers.backdoors.confirm import can_tell, collapsed
 from sanitizers.backdoors.directions import propose_directions, split, unusual
 from sanitizers.backdoors.extract import clipped_mean, extract_stamps, find_mark
 from sanitizers.backdoors.groups import effective
@@ -248,6 +248,23 @@ def test_an_effect_that_stays_is_no_backdoor() -> None:
     assert collapsed(before, gone, bar, onward=False)
     assert not collapsed(before, stays, bar, onward=False)
     assert not collapsed(before, still, bar, onward=False)
+
+
+@pytest.mark.parametrize(
+    ("left", "believed", "denied", "tells"),
+    [
+        (14, 37, 0.15, False),  # a rare sign of which most pictures are alike by nature
+        (0, 0, 0.4, False),
+        (14, 3, 0.7, True),  # labels that are not theirs
+        (177, 0, 0.3, True),
+        (1000, 950, 0.1, True),  # clean-label, half of its label
+        (300, 690, 0.1, False),  # clean-label, or nature: nobody can tell
+    ],
+)
+def test_a_label_of_which_nothing_is_left_proves_nothing(
+    left: int, believed: int, denied: float, tells: bool
+) -> None:
+    assert can_tell(left, believed, denied) == tells
 
 
 # ------------------------------------------------------------------ the whole

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sanitizers.backdoors.arrays import Floats, Images, Labels, Proposal, View, view
 from sanitizers.backdoors.candidates import Candidate, candidates, screen
 from sanitizers.backdoors.clusters import propose_clusters, propose_features
-from sanitizers.backdoors.confirm import confirm
+from sanitizers.backdoors.confirm import can_tell, confirm
 from sanitizers.backdoors.directions import propose_directions
 from sanitizers.backdoors.evidence import Evidence
 from sanitizers.backdoors.found import Audit, Suspicion, Trigger
@@ -75,7 +75,7 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
     screened = screen(seen, evidence.net, probe, proposals, evidence.looks, settings.seed)
     found = candidates(seen, evidence.net, probe, screened, evidence.looks, settings.seed)
     found = [c for c in found if not inside_out(seen, evidence.apart, c)]
-    verdicts = _confirmed(seen, settings, probe, found)
+    verdicts, void = _confirmed(seen, settings, probe, evidence.apart, found)
     triggers = tuple(t for t in verdicts if t is not None)
     pairs = list(zip(found, verdicts, strict=True))
     claimed = np.zeros(len(seen), dtype=bool)
@@ -87,7 +87,8 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
         claimed[candidate.generous] = True
     for group in unstamped:
         claimed[group.rows] = True
-    doubts = [_doubt(c) for c, verdict in pairs if verdict is None]
+    unproven = zip(found, verdicts, void, strict=True)
+    doubts = [_doubt(c, no) for c, verdict, no in unproven if verdict is None]
     doubts += _groups(seen, evidence, proposals, claimed, settings.seed)
     scores = score(triggers, images, labels)
     for group in unstamped:
@@ -195,16 +196,38 @@ def inside_out(seen: View, apart: Floats, candidate: Candidate) -> bool:
 
 
 def _confirmed(
-    seen: View, settings: Settings, probe: Probe, found: Sequence[Candidate]
-) -> list[Trigger | None]:
-    """Train once without the carriers of all candidates, and try each stamp again."""
+    seen: View, settings: Settings, probe: Probe, apart: Floats, found: Sequence[Candidate]
+) -> tuple[list[Trigger | None], list[bool]]:
+    """Train once without the carriers of all candidates, and try each stamp again.
+
+    Returns
+    -------
+    list of Trigger or None
+    list of bool
+        Where too few rows of the label were left to tell.
+    """
     if not found:
-        return []
+        return [], []
     keep = np.ones(len(seen), dtype=bool)
     for candidate in found:
         keep[candidate.generous] = False
     again = _train(seen, settings, keep)
-    return [confirm(seen, again, probe, candidate) for candidate in found]
+    verdicts = [confirm(seen, again, probe, candidate) for candidate in found]
+    void = [_is_void(seen, again, keep, apart, candidate) for candidate in found]
+    return [None if no else yes for yes, no in zip(verdicts, void, strict=True)], void
+
+
+def _is_void(
+    seen: View, again: Net, keep: NDArray[np.bool_], apart: Floats, candidate: Candidate
+) -> bool:
+    """Whether too few rows of a label were kept for the second net to say anything of it."""
+    if candidate.label < 0:
+        return False
+    rows = seen.of(candidate.label)
+    gone = rows[~keep[rows]]
+    believed = int((again.look(seen.images[gone])[0].argmax(axis=1) == candidate.label).sum())
+    denied = float((apart[candidate.rows] >= DENIED).mean())
+    return not can_tell(len(rows) - len(gone), believed, denied)
 
 
 def _unstamped(
@@ -220,13 +243,14 @@ def _unstamped(
     return tuple(find_unstamped(seen, evidence, claimed, teach, settings.seed))
 
 
-def _doubt(candidate: Candidate) -> Suspicion:
-    return Suspicion(
-        candidate.label,
-        candidate.rows,
-        "the rows share a pattern, but a model that has not seen them answers to it as well",
-        refuted=True,
-    )
+def _doubt(candidate: Candidate, void: bool) -> Suspicion:
+    why = "the rows share a pattern, but a model that has not seen them answers to it as well"
+    if void:
+        why = (
+            "the rows share a pattern, and are most of what the label has: nothing is left to tell "
+            "a trigger from what the label looks like"
+        )
+    return Suspicion(candidate.label, candidate.rows, why, refuted=not void)
 
 
 def _groups(
