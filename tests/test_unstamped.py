@@ -117,6 +117,9 @@ def test_what_a_label_shows_by_nature_is_no_trigger_beside_planted_rows() -> Non
     assert not inside_out(seen, apart, candidate(planted))
     # Of a label whose rows all agree, any part may be stamped: clean-label.
     assert not inside_out(seen, np.zeros_like(apart), candidate(natural))
+    # Of photographs, which neighbours deny anyway.
+    apart[labels != 2] = 0.9
+    assert not inside_out(seen, apart, candidate(natural))
 
 
 def candidate(rows: NDArray[np.int64]) -> Candidate:
