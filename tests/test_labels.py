@@ -350,6 +350,15 @@ def test_trusted_rows_chosen_near_the_boundary_do_not_hide_flips() -> None:
     assert over[~bad].mean() <= 0.02
 
 
+def test_trusted_rows_of_one_class_do_not_make_the_others_suspect() -> None:
+    """As where people have looked at what was held, and kept it: odd rows, most of one class."""
+    pool = table(202, 6_000, gap=2.0)
+    odd = np.argsort(rightness(pool), kind="stable")
+    mine = np.array(pool.column("y").to_pylist())[odd] == "x"
+    kept = pool.take(pa.array(np.concatenate([odd[mine][:140], odd[~mine][:10]])))
+    assert quarantined(table(0, 1_200, gap=2.0), kept).mean() <= 0.01
+
+
 def test_too_few_trusted_rows_change_nothing() -> None:
     given, before = fitted()
     trusted = Dataset.from_table(table(4, TRUSTED_LEAST - 1), ROLES)
