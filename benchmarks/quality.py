@@ -7,6 +7,7 @@ of the poison each sanitizer's ranking holds at 1 % of the clean rows.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from benchmarks.game import CLEAN, LOSS, ROWS, TRUSTED, Game, Result, play
-from benchmarks.results import Cell, Grid, mean, publish, say
+from benchmarks.results import FOLDER, Cell, Grid, mean, publish, say
 from benchmarks.tables import (
     FIVE,
     REGRESSION,
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--games", nargs="*", help="names of poisons; all by default")
     parser.add_argument("--trusted", type=int, nargs="*", default=[0, TRUSTED])
     parser.add_argument("--clean-loss", type=float, default=Policy.clean_loss)
+    parser.add_argument("--add", action="store_true", help="to the games that the results hold")
     given = parser.parse_args()
     data = data_folder(given.data)
     labelled = [(load(n, data), False) for n in available(FIVE[given.half], data)]
@@ -80,13 +82,30 @@ def main() -> None:
     for tables, games in ((labelled, GAMES), (numeric, REGRESSIONS)):
         chosen = [game for game in games if game.poison in wanted]
         results += _play_all(tables, chosen, given)
+    name, command = _kept(given)
+    if given.add:
+        results = _in_order(_earlier(name), results)
     grids = [
         _grid(f"{kind}, {f'{trusted} trusted rows' if trusted else 'no trusted rows'}", mine)
         for kind, numbers in (("labels", False), ("numbers to predict", True))
-        for trusted in given.trusted
+        for trusted in sorted({r.trusted for r in results})
         if (mine := [r for r in results if r.trusted == trusted and _is_numeric(r) == numbers])
     ]
-    publish(*_kept(given), grids, NOTES, _raw(results))
+    publish(name, command, grids, NOTES, _raw(results))
+
+
+def _earlier(name: str) -> list[Result]:
+    """The games that a file of results holds."""
+    file = FOLDER / f"{name}.json"
+    found = json.loads(file.read_text()) if file.is_file() else []
+    return [Result(Game(r.pop("poison"), r.pop("rate"), timed=r.pop("timed")), **r) for r in found]
+
+
+def _in_order(earlier: Sequence[Result], later: Sequence[Result]) -> list[Result]:
+    """All games, the later ones in the places of the same earlier ones."""
+    found = {(r.game, r.trusted, r.table, r.seed): r for r in earlier}
+    found |= {(r.game, r.trusted, r.table, r.seed): r for r in later}
+    return list(found.values())
 
 
 def _kept(given: argparse.Namespace) -> tuple[str, str]:
@@ -96,6 +115,8 @@ def _kept(given: argparse.Namespace) -> tuple[str, str]:
     if given.clean_loss != Policy.clean_loss:
         name += f"_{given.clean_loss:g}"
         command += f" --clean-loss {given.clean_loss:g}"
+    if given.add:
+        return name, command
     if given.games:
         name += "_some" if given.clean_loss == Policy.clean_loss else ""
         command += " --games " + " ".join(given.games)
