@@ -54,7 +54,16 @@ class Bucket:
     def stamps(self, name: str) -> dict[str, str]:
         """For each object right below a folder what changes when it is written."""
         found = ((n, facts) for n, facts in self._below(name) if facts.get("type") == "file")
-        return {n: " ".join(str(facts[k]) for k in _STAMPS if facts.get(k)) for n, facts in found}
+        return {n: _stamp(facts) for n, facts in found}
+
+    def stamp(self, name: str) -> str:
+        """What changes of an object when it is written; empty where there is none."""
+        with self._speaking():
+            self.system.invalidate_cache()
+            try:
+                return _stamp(self.system.info(self._path(name)))
+            except FileNotFoundError:
+                return ""
 
     def names(self, name: str) -> tuple[str, ...]:
         """The names of all objects below a folder, relative to it, sorted."""
@@ -172,6 +181,10 @@ class Bucket:
     def _speaking(self) -> Iterator[None]:
         with speaking(self.url, StoreError):
             yield
+
+
+def _stamp(facts: Mapping[str, Any]) -> str:
+    return " ".join(str(facts[key]) for key in _STAMPS if facts.get(key))
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:

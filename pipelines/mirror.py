@@ -46,6 +46,10 @@ ASK_AGAIN = 10.0
 WORK_VARIABLE = "SANITIZE_WORK"
 
 
+#: The size of a file here, and when it was written, in nanoseconds; None where there is none.
+_State = tuple[int, int] | None
+
+
 def _silent(line: str) -> None:
     """Tell nobody."""
 
@@ -70,6 +74,7 @@ class Mirror:
     alone: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _asked: dict[Path, float] = field(default_factory=dict, repr=False)
     _stamps: dict[str, str] = field(default_factory=dict, repr=False)
+    _brought: dict[Path, tuple[str, _State]] = field(default_factory=dict, repr=False)
 
     @property
     def url(self) -> str:
@@ -125,12 +130,19 @@ class Mirror:
 
     def bring_file(self, path: Path) -> None:
         """Bring a file here as the bucket has it; none is left where that has none."""
-        data = self.bucket.read(self.name_of(path), FILE_BYTES)
+        name = self.name_of(path)
+        stamp = self.bucket.stamp(name)
+        # Both sides are looked at: what was written here and not there is no part of the store.
+        if stamp and self._brought.get(path) == (stamp, _state(path)):
+            return
+        data = self.bucket.read(name, FILE_BYTES)
         if data is None:
             remove(path)
-        elif not path.is_file() or path.read_bytes() != data:
+            return
+        if not path.is_file() or path.read_bytes() != data:
             make_folder(path.parent)
             write_bytes(path, data)
+        self._brought[path] = stamp, _state(path)
 
     def bring_files(self, folder: Path) -> None:
         """Bring all files right in a folder here that have changed in the bucket."""
@@ -273,6 +285,14 @@ def _mirror_in(url: str, root: Path) -> Mirror:
 def work_folder(url: str, root: Path) -> Path:
     """Under a folder for stores in buckets, the one of a store."""
     return root / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> _State:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _place(here: Path) -> str:

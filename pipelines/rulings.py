@@ -96,6 +96,11 @@ class Rulings:
         """The log of a dataset; there may be none yet."""
         return cls(store.rulings(dataset), store)
 
+    def renew(self) -> None:
+        """Have the log as it is now, where people rule on other machines too."""
+        if self.store is not None:
+            self.store.renew(self.path)
+
     def add(
         self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str = ""
     ) -> Ruling:

@@ -145,11 +145,15 @@ class Store:
     def rulings(self, dataset: str) -> Path:
         """The log of what people have ruled; there may be none yet."""
         path = self.dataset(dataset) / "rulings.jsonl"
+        self.renew(path)
+        return path
+
+    def renew(self, path: Path) -> None:
+        """Have a file as other machines have left it."""
         if self.mirror:
             make_folder(path.parent)
             with locked(_lock_of(path), LOCK_SECONDS, f"{path} is being written"):
                 self.mirror.bring_file(path)
-        return path
 
     def embeddings(self, dataset: str, key: str) -> Path:
         """Where the embeddings of an input lie."""

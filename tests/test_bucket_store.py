@@ -27,6 +27,7 @@ from pipelines.manifest import MANIFEST, Manifest
 from pipelines.mirror import WORK_VARIABLE
 from pipelines.plan import Plan
 from pipelines.progress import SILENT
+from pipelines.review.desk import Desk
 from pipelines.ruled import publish_rulings
 from pipelines.rulings import Rulings
 from pipelines.status import states
@@ -76,6 +77,7 @@ def job(landing: Path, store: Store, *, grow: bool = True) -> Job:
         "dataset": {"name": "g", "source": str(landing), "grow": grow},
         "roles": {"label": "y"},
         "sanitizers": {"use": ["outliers"]},
+        "policy": {"rules": {"outliers": {"quarantine": "top 2%", "review": "top 5%"}}},
     }
     return Job(Plan.make(tables), store)
 
@@ -341,6 +343,23 @@ def test_rulings_of_many_machines_are_one_chain(machine: Machine, landing: Path)
     assert publish_rulings(one, "g")[2]
     held = part_of(one.release("g", made.version), "quarantine").column("row_id").to_pylist()
     assert set(ids[:3]) <= set(held)
+
+
+def test_people_review_on_another_machine(machine: Machine, landing: Path) -> None:
+    ran = run_stages(job(landing, machine("one")))
+    held = part_of(ran.release, "quarantine").column("row_id").to_pylist()
+    desk = Desk(machine("two"))
+    try:
+        assert desk.overview() == [("g", "1.0.0", 20, 400)]
+        queue = desk.seat("g").queue
+        assert queue.rule(held[:2], "keep", who="ben", why="I know them", group="") == 2
+        Rulings.of(machine("one"), "g").add(held[2:3], "keep", who="ana", why="I know it")
+        with queue.fresh():
+            assert [r.who for r in queue.history(held[2])] == ["ana"]
+    finally:
+        desk.close()
+    release, _, _ = publish_rulings(machine("one"), "g")
+    assert set(held[:3]) <= set(part_of(release, "clean").column("row_id").to_pylist())
 
 
 def test_a_ruling_that_the_bucket_did_not_get_was_none(

@@ -75,6 +75,7 @@ class Said:
         IntegrityError
             If it was tampered with.
         """
+        self.log.renew()
         size = self._now()
         if size == self._size:
             return
