@@ -35,6 +35,16 @@ def flow_runs(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def lake() -> Iterator[Any]:
+    """A file system in memory, empty."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An S3 server on loopback, with an empty bucket ``lake``."""
     server_module = pytest.importorskip("moto.server", reason="moto is not installed")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from pipelines import lease as lease_module
@@ -40,16 +39,6 @@ from tests.test_growing import rows
 
 URL = "memory://lake/store"
 Machine = Callable[[str], Store]
-
-
-@pytest.fixture
-def lake() -> Iterator[Any]:
-    """A file system in memory, empty."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    yield system
-    system.store.clear()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,6 @@ from sanitizers.core.errors import InputError, PlanError, StoreError
 from tests.spine import SALT
 
 URL = "memory://lake/in"
-
-
-@pytest.fixture
-def lake() -> Iterator[Any]:
-    """A file system in memory, empty."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    yield system
-    system.store.clear()
 
 
 @pytest.fixture
