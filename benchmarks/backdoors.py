@@ -48,7 +48,8 @@ NOTES = (
     "told nothing and has no trusted row. *Success* is the share of held-out images of other "
     "classes that the trigger turns to its target, in a fresh model trained on all rows and "
     "on the rows that are not flagged; of two triggers the weaker one before, the stronger one "
-    "after. *Lost* counts clean rows among the flagged.",
+    "after. *Lost* counts clean rows among the flagged. *Review* counts clean rows that are nearly "
+    "carriers and wait for people (a dash: not counted); no row that waits trains the model after.",
     "A backdoor has taken where success without defence is at least 0.5; the summary counts "
     "those. Line to hold, fixed stamps: recall at least 99 %, at most .02 % of clean rows lost, "
     "success afterwards at most .05. Moving patches and warps: 95 % and .2 %.",
@@ -87,6 +88,7 @@ class Measured:
     accuracy_before: float
     accuracy_after: float
     seconds: float
+    doubtful: int | None = None
 
 
 def _one(attack: StampAttack) -> Attack:
@@ -207,10 +209,12 @@ def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) ->
     flagged = np.zeros(len(poison), dtype=bool)
     flagged[found.poison] = True
     lost = int((flagged & ~carriers).sum())
+    held = flagged.copy()
+    held[found.doubtful] = True
     before = _judge(_trained(done.images, done.labels, seed + 1), done, images[test], labels[test])
     after = before
-    if flagged.any():
-        cleansed = _trained(done.images[~flagged], done.labels[~flagged], seed + 1)
+    if held.any():
+        cleansed = _trained(done.images[~held], done.labels[~held], seed + 1)
         after = _judge(cleansed, done, images[test], labels[test])
     return Measured(
         case.name,
@@ -227,6 +231,7 @@ def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) ->
         before[1],
         after[1],
         seconds,
+        int((held & ~flagged & ~carriers).sum()),
     )
 
 
@@ -301,7 +306,8 @@ def _write(given: argparse.Namespace, results: Sequence[Measured]) -> None:
 
 def grids(results: Sequence[Measured]) -> list[Grid]:
     """The table of all runs, and the summary."""
-    columns = ["cell", "seed", "target", "poison", "recall %", "lost", "confirmed", "suspicions"]
+    columns = ["cell", "seed", "target", "poison", "recall %", "lost", "review"]
+    columns += ["confirmed", "suspicions"]
     columns += ["success", "after", "accuracy", "after ", "s"]
     runs: list[list[Cell]] = [
         [
@@ -311,6 +317,7 @@ def grids(results: Sequence[Measured]) -> list[Grid]:
             r.poison,
             r.recall,
             r.lost,
+            r.doubtful,
             r.confirmed,
             r.suspicions,
             _share(r.success_before),

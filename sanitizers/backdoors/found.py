@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sanitizers.backdoors.arrays import Images, Rows
 from sanitizers.backdoors.overlay import Overlay
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
-from sanitizers.backdoors.unstamped import Unstamped
+from sanitizers.backdoors.unstamped import DOUBTFUL, Unstamped
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +114,8 @@ class Audit:
     def poison(self) -> Rows:
         """The rows that carry a confirmed trigger with its target label."""
         return np.flatnonzero(self.scores >= 1)
+
+    @property
+    def doubtful(self) -> Rows:
+        """The rows that are nearly carriers: for people to look at."""
+        return np.flatnonzero((self.scores >= DOUBTFUL) & (self.scores < 1))

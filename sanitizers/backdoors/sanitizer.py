@@ -15,7 +15,7 @@ from sanitizers.backdoors.exhibits import Sampled, average, carriers, explains, 
 from sanitizers.backdoors.found import Suspicion, Trigger
 from sanitizers.backdoors.shrinking import shrink
 from sanitizers.backdoors.signature import Recalled, recall, signature
-from sanitizers.backdoors.unstamped import Unstamped
+from sanitizers.backdoors.unstamped import DOUBTFUL, Unstamped
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
@@ -61,9 +61,10 @@ class Backdoors:
 
     Notes
     -----
-    Score: strength in units of the line between carriers and others; a row is a carrier
-    from 1 on. Rows that carry a trigger with another label than its target (covers) score
-    0: their labels are consistent. Without a confirmed trigger all score 0.
+    Score: strength in units of the line between carriers and others; a row is a carrier from 1
+    on, and nearly one from 0.95 on, where people are to look. Rows that carry a trigger with
+    another label than its target (covers) score 0: their labels are consistent. Without a
+    confirmed trigger all score 0.
 
     A confirmed trigger is left behind as a signature, plain arrays and facts. `fit_knowing`
     applies those of earlier fits first: their carriers score 1 or more in any batch, also of
@@ -199,7 +200,7 @@ class BackdoorScorer:
             out = self.score_images(batch.images, batch.has_image, batch.labels)
         for group in self.held:
             strength = group.strength(batch)
-            out = np.where(strength >= 1, np.fmax(out, strength), out)
+            out = np.where(strength >= DOUBTFUL, np.fmax(out, strength), out)
         for one in self.recalled:
             strength = one.strength(batch)
             out = np.where(strength >= 1, np.fmax(out, strength), out)
@@ -211,7 +212,7 @@ class BackdoorScorer:
             for row in np.flatnonzero(one.strength(batch) >= 1):
                 out[row] = out[row] or one.words
         for group in self.held:
-            for row in np.flatnonzero(group.strength(batch) >= 1):
+            for row in np.flatnonzero(group.strength(batch) >= DOUBTFUL):
                 out[row] = out[row] or group.words
         return out
 

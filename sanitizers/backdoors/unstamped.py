@@ -44,8 +44,13 @@ TOLD = 0.95
 BELIEVED = 0.7
 #: Log-odds of both nets together, beyond which a row counts as known in the next round.
 KNOWN = 3.0
-#: Log-odds that are one unit of strength; a carrier has more than none.
+#: Log-odds that are one unit of strength.
 UNIT = 10.0
+#: Log-odds of a carrier. On two warps that nothing else was measured on, rows with 0 to 4 were
+#: one fiftieth of the poison and half of the clean rows that were lost; they are for people.
+SURE = 4.0
+#: The strength of a row that is as likely a carrier as not; a carrier has 1 or more.
+DOUBTFUL = 0.95
 #: The share of the label that is taken for innocent at first: the least suspicious.
 INNOCENT = 0.35
 #: Labels that are examined, at most, and rounds.
@@ -62,7 +67,7 @@ class Unstamped:
     label : int
     rows : ndarray of int64, shape (m,)
     strength : ndarray of float64, shape (m,)
-        Above 1: see `KNOWN` and `UNIT`.
+        From 1 on a carrier, in units of `UNIT` above `SURE`; from `DOUBTFUL` on likely one.
     looks : float
         How many labels a net that has not seen them takes them for, effectively.
     denied : float
@@ -179,8 +184,13 @@ def _examine(
     if not believed or apart < TOLD or effective(looks[rows]) < LOOKS:
         return None
     denied = float(low[carriers].mean())
-    units = 1 + strength[carriers] / UNIT
-    return Unstamped(label, rows, units, effective(looks[rows]), denied, apart)
+    return Unstamped(label, rows, _units(strength[carriers]), effective(looks[rows]), denied, apart)
+
+
+def _units(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Strengths of log-odds above zero."""
+    doubt = DOUBTFUL + (1 - DOUBTFUL) * np.minimum(odds, SURE) / SURE
+    return np.where(odds >= SURE, 1 + (odds - SURE) / UNIT, np.minimum(doubt, 0.999))
 
 
 def _deny(

@@ -156,11 +156,12 @@ EXACT: Mapping[str, Rule] = {
         "exact: a trusted row with the same values has another label; for review where only "
         "rows that nobody vouches for have, 0.05 % of the rows of clean real tables",
     ),
-    # Scores are rounded to four digits, and a carrier has 1 or more.
+    # Scores are rounded to four digits; a carrier has 1 or more, what is nearly one 0.95.
     "backdoors": Rule(
         Line((Condition("score", 0.9999),)),
-        None,
-        "causal: models answer to the trigger, and no longer once its carriers are left out",
+        Line((Condition("score", 0.9499),)),
+        "causal: models answer to the trigger, and no longer once its carriers are left out; "
+        "for review where a row is nearly a carrier",
     ),
 }
 #: Finds that bend what is learned by less than this many deviations are natural: on clean
