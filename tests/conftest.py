@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import fsspec
 import pytest
@@ -60,6 +61,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
+    # All servers of a process have the same buckets.
+    reset = Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urlopen(reset, timeout=60).close()
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     system.mkdir("lake")
     yield system
