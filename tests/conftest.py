@@ -49,7 +49,7 @@ def lake() -> Iterator[Any]:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An S3 server on loopback, with an empty bucket ``lake``."""
     server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
     server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -64,6 +64,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     # All servers of a process have the same buckets.
     reset = Request(f"http://{host}:{port}/moto-api/reset", method="POST")
     urlopen(reset, timeout=60).close()
+    # And fsspec would give out the client of an earlier one.
+    s3fs.S3FileSystem.clear_instance_cache()
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     system.mkdir("lake")
     yield system
