@@ -40,7 +40,7 @@ class Measured:
 #: holds these figures against ``benchmarks/results``, and says what to write here.
 MEASURED = (
     Measured(
-        mean=0.0015,
+        mean=0.0017,
         worst=0.0095,
         tables=8,
         sanitizers=("outliers", "micro-votes", "labels"),
