@@ -45,7 +45,6 @@ ASK_AGAIN = 10.0
 #: The environment variable that says under which folder stores in buckets are worked on.
 WORK_VARIABLE = "SANITIZE_WORK"
 
-
 #: The size of a file here, and when it was written, in nanoseconds; None where there is none.
 _State = tuple[int, int] | None
 

@@ -213,7 +213,7 @@ def _confirmed(
     -------
     list of Trigger or None
     list of bool
-        Where too few rows of the label were left to tell.
+        Where the effect is gone, and too few rows of the label were left to say why.
     """
     if not found:
         return [], []
@@ -222,7 +222,10 @@ def _confirmed(
         keep[candidate.generous] = False
     again = _train(seen, settings, keep)
     verdicts = [confirm(seen, again, probe, candidate) for candidate in found]
-    void = [_is_void(seen, again, keep, apart, candidate) for candidate in found]
+    void = [
+        verdict is not None and _is_void(seen, again, keep, apart, candidate)
+        for candidate, verdict in zip(found, verdicts, strict=True)
+    ]
     return [None if no else yes for yes, no in zip(verdicts, void, strict=True)], void
 
 

@@ -46,8 +46,8 @@ BELIEVED = 0.7
 KNOWN = 3.0
 #: Log-odds that are one unit of strength.
 UNIT = 10.0
-#: Log-odds of a carrier. On two warps that nothing else was measured on, rows with 0 to 4 were
-#: one fiftieth of the poison and half of the clean rows that were lost; they are for people.
+#: Log-odds of a carrier. In two draws of development (a warp, seeds 31 and 32) rows with 0 to 4
+#: were 1 and 2 % of the poison, and 9 of the 20 clean rows that were lost; they are for people.
 SURE = 4.0
 #: The strength of a row that is as likely a carrier as not; a carrier has 1 or more.
 DOUBTFUL = 0.95
