@@ -370,9 +370,9 @@ def test_too_few_trusted_rows_change_nothing() -> None:
 # ---------------------------------------------------------------- settings and words
 
 
-@pytest.mark.parametrize("settings", [{"folds": 1}, {"sample": 0}, {"trees": 0}])
+@pytest.mark.parametrize("settings", [{"folds": 1}, {"rows": 0}, {"trees": 0}])
 def test_settings_that_cannot_work_are_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(PlanError, match=r"labels: folds=\d, .*; expected folds >= 2, sample >= 1"):
+    with pytest.raises(PlanError, match=r"labels: folds=\d, .*; expected folds >= 2, rows >= 1"):
         Labels(**settings)
 
 
