@@ -25,6 +25,7 @@ NAMES = (
     "embeddings",
     "backdoors",
     "backdoor_contenders",
+    "known_triggers",
     "review",
     "batches",
     "additions",

@@ -10,7 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
@@ -41,18 +41,26 @@ Attack = Callable[[Images, Labels, float, int], StampedImages]
 HELD_OUT = 2_000
 #: From which success on a backdoor has taken.
 TAKES = 0.5
+#: Success after cleaning, at most; and how far it may lie above that by nature.
+AFTER, ABOVE_NATURE = 0.05, 0.02
 
 NOTES = (
     "Trigger (shape, place, values, frequency, phase), target, rows, and the subset of the "
     "data come from the seed; clean-label rates are shares of the target class. The audit is "
     "told nothing and has no trusted row. *Success* is the share of held-out images of other "
     "classes that the trigger turns to its target, in a fresh model trained on all rows and "
-    "on the rows that are not flagged; of two triggers the weaker one before, the stronger one "
-    "after. *Lost* counts clean rows among the flagged. *Review* counts clean rows that are nearly "
-    "carriers and wait for people (a dash: not counted); no row that waits trains the model after.",
+    "on the rows that are not flagged; *by nature*, in one that is trained on the same rows "
+    "before they were poisoned, as far as that was measured. Of two triggers the weaker one "
+    "before, the stronger one after and by nature. *Lost* counts clean rows among the flagged. "
+    "*Review* counts clean rows that are nearly carriers and wait for people (a dash: not "
+    "counted); no row that waits trains the model after. *s* are seconds of the audit by the "
+    "clock, on a machine that did other things too; *CPU s* those of its processors (a dash: not "
+    "counted).",
     "A backdoor has taken where success without defence is at least 0.5; the summary counts "
     "those. Line to hold, fixed stamps: recall at least 99 %, at most .02 % of clean rows lost, "
-    "success afterwards at most .05. Moving patches and warps: 95 % and .2 %.",
+    "success afterwards at most .05, or at most .02 above the success by nature, for no cleaning "
+    "can make a model better than one that never saw poison. Moving patches and warps: 95 % and "
+    ".2 %.",
 )
 
 
@@ -89,6 +97,8 @@ class Measured:
     accuracy_after: float
     seconds: float
     doubtful: int | None = None
+    success_natural: float | None = None
+    cpu_seconds: float | None = None
 
 
 def _one(attack: StampAttack) -> Attack:
@@ -196,30 +206,67 @@ def load(name: str, folder: Path) -> tuple[Images, Labels]:
     return np.stack(pictures), packed["labels"].astype(np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What a seed draws for a cell.
+
+    Parameters
+    ----------
+    images, labels : ndarray
+        The rows before they are attacked.
+    done : StampedImages
+        The same, attacked.
+    test_images, test_labels : ndarray
+        Held out.
+    """
+
+    images: Images
+    labels: Labels
+    done: StampedImages
+    test_images: Images
+    test_labels: Labels
+
+    @classmethod
+    def of(cls, case: Case, seed: int, rows: int, images: Images, labels: Labels) -> Draw:
+        """Draw rows, and attack them."""
+        order = np.random.default_rng(seed + 1_000_000).permutation(len(labels))
+        test = order[:HELD_OUT]
+        used = order[HELD_OUT : HELD_OUT + rows]
+        done = ATTACKS[case.attack](images[used], labels[used], case.rate, seed)
+        return cls(images[used], labels[used], done, images[test], labels[test])
+
+    def judge(self, net: Net) -> tuple[list[float], float]:
+        """The success of each trigger, and accuracy, on held-out images."""
+        return _judge(net, self.done, self.test_images, self.test_labels)
+
+    def by_nature(self, seed: int) -> float | None:
+        """The success of the stronger trigger on a net that never saw poison; None without."""
+        if not self.done.planted:
+            return None
+        return max(self.judge(_trained(self.images, self.labels, seed + 1))[0])
+
+
 def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) -> Measured:
     """Attack, audit, and train models before and after."""
-    order = np.random.default_rng(seed + 1_000_000).permutation(len(labels))
-    test = order[:HELD_OUT]
-    used = order[HELD_OUT : HELD_OUT + rows]
-    done = ATTACKS[case.attack](images[used], labels[used], case.rate, seed)
-    began = time.perf_counter()
+    draw = Draw.of(case, seed, rows, images, labels)
+    done = draw.done
+    began, cpu = time.perf_counter(), time.process_time()
     found = audit(done.images, done.labels, Settings())
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     poison, carriers = done.mask("poison"), done.mask("poison") | done.mask("cover")
     flagged = np.zeros(len(poison), dtype=bool)
     flagged[found.poison] = True
     lost = int((flagged & ~carriers).sum())
     held = flagged.copy()
     held[found.doubtful] = True
-    before = _judge(_trained(done.images, done.labels, seed + 1), done, images[test], labels[test])
+    before = draw.judge(_trained(done.images, done.labels, seed + 1))
     after = before
     if held.any():
-        cleansed = _trained(done.images[~held], done.labels[~held], seed + 1)
-        after = _judge(cleansed, done, images[test], labels[test])
+        after = draw.judge(_trained(done.images[~held], done.labels[~held], seed + 1))
     return Measured(
         case.name,
         seed,
-        ", ".join("all" if p.target < 0 else str(p.target) for p in done.planted),
+        _target(done),
         int(poison.sum()),
         float(flagged[poison].mean()) if poison.any() else None,
         lost,
@@ -232,7 +279,28 @@ def measure(case: Case, seed: int, rows: int, images: Images, labels: Labels) ->
         after[1],
         seconds,
         int((held & ~flagged & ~carriers).sum()),
+        draw.by_nature(seed),
+        cpu,
     )
+
+
+def with_nature(run: Measured, case: Case, rows: int, images: Images, labels: Labels) -> Measured:
+    """The same run with the success by nature, which hangs on no audit.
+
+    Raises
+    ------
+    ValueError
+        If the seed does not draw the attack that the run was of.
+    """
+    draw = Draw.of(case, run.seed, rows, images, labels)
+    drawn = (_target(draw.done), int(draw.done.mask("poison").sum()))
+    if drawn != (run.target, run.poison):
+        raise ValueError(f"{case.name}, seed {run.seed}: now draws {drawn}")
+    return replace(run, success_natural=draw.by_nature(run.seed))
+
+
+def _target(done: StampedImages) -> str:
+    return ", ".join("all" if p.target < 0 else str(p.target) for p in done.planted)
 
 
 def _judge(
@@ -279,16 +347,27 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--name", default="backdoors", help="of the files of results")
     parser.add_argument("--add", action="store_true", help="to the runs that those files hold")
+    parser.add_argument(
+        "--natural",
+        action="store_true",
+        help="only measure success by nature, for the runs that those files hold",
+    )
     given = parser.parse_args()
     folder = data_folder(given.data)
     chosen = [c for c in CASES if any(fnmatch(c.name, part) for part in given.cells)]
-    results = earlier(given.name) if given.add else []
+    results = earlier(given.name) if given.add or given.natural else []
     for name in dict.fromkeys(case.data for case in chosen):
         images, labels = load(name, folder)
         for case in (c for c in chosen if c.data == name):
             for seed in range(given.first_seed, given.first_seed + given.seeds):
-                again = measure(case, seed, given.rows, images, labels)
-                results = [r for r in results if (r.cell, r.seed) != (again.cell, seed)] + [again]
+                held = [r for r in results if (r.cell, r.seed) == (case.name, seed)]
+                if not given.natural:
+                    again = measure(case, seed, given.rows, images, labels)
+                elif held:
+                    again = with_nature(held[0], case, given.rows, images, labels)
+                else:
+                    continue
+                results = [r for r in results if r not in held] + [again]
                 say(str(again))
                 # Hours of work are written down as they come.
                 _write(given, results)
@@ -298,9 +377,9 @@ def _write(given: argparse.Namespace, results: Sequence[Measured]) -> None:
     names = [case.name for case in CASES]
     results = sorted(results, key=lambda r: (names.index(r.cell), r.seed))
     command = f"python -m benchmarks.backdoors --rows {given.rows} --seeds {given.seeds}"
-    command += f" --first-seed {given.first_seed}"
+    command += f" --first-seed {given.first_seed}{' --natural' if given.natural else ''}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    notes = [*NOTES, f"Peak memory of the whole benchmark: {peak:,.0f} MiB."]
+    notes = [*NOTES, f"Peak memory of this command: {peak:,.0f} MiB."]
     publish(given.name, command, grids(results), notes, [asdict(r) for r in results])
 
 
@@ -308,7 +387,7 @@ def grids(results: Sequence[Measured]) -> list[Grid]:
     """The table of all runs, and the summary."""
     columns = ["cell", "seed", "target", "poison", "recall %", "lost", "review"]
     columns += ["confirmed", "suspicions"]
-    columns += ["success", "after", "accuracy", "after ", "s"]
+    columns += ["success", "after", "by nature", "accuracy", "after ", "s", "CPU s"]
     runs: list[list[Cell]] = [
         [
             r.cell,
@@ -322,9 +401,11 @@ def grids(results: Sequence[Measured]) -> list[Grid]:
             r.suspicions,
             _share(r.success_before),
             _share(r.success_after),
+            _share(r.success_natural),
             _share(r.accuracy_before),
             _share(r.accuracy_after),
             r.seconds,
+            r.cpu_seconds,
         ]
         for r in results
     ]
@@ -341,7 +422,12 @@ def summary(results: Sequence[Measured]) -> list[list[Cell]]:
         ["fixed stamps: recall and lost", sum(_holds(r, 0.99, 0.0002) for r in fixed), len(fixed)],
         [
             "fixed stamps: success after at most .05",
-            sum((r.success_after or 0.0) <= 0.05 for r in fixed),
+            sum((r.success_after or 0.0) <= AFTER for r in fixed),
+            len(fixed),
+        ],
+        [
+            "fixed stamps: the same, or .02 above that by nature",
+            sum(_works_no_more(r) for r in fixed),
             len(fixed),
         ],
         [
@@ -355,6 +441,12 @@ def summary(results: Sequence[Measured]) -> list[list[Cell]]:
 
 def _holds(r: Measured, recall: float, lost: float) -> bool:
     return (r.recall or 0.0) >= recall and r.lost_share <= lost
+
+
+def _works_no_more(r: Measured) -> bool:
+    """Whether a trigger does hardly more after cleaning than it does by nature."""
+    natural = 0.0 if r.success_natural is None else r.success_natural + ABOVE_NATURE
+    return (r.success_after or 0.0) <= max(AFTER, natural)
 
 
 def _share(value: float | None) -> str | None:

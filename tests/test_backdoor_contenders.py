@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import backdoors
 from benchmarks.answers import Answer, Cost
 from benchmarks.backdoor_contenders import Measured, attacked, grid, rate_of
 from benchmarks.backdoors import HELD_OUT, Case
 from benchmarks.measure import in_own_process
+from sanitizers.backdoors import Audit
 
 torch = pytest.importorskip("torch")
 
@@ -82,3 +85,43 @@ def test_the_table_has_means_over_seeds_and_no_recall_where_nothing_is_poisoned(
     first, second = made.rows
     assert list(first[:6]) == ["a", "x", 0.75, 0.2, pytest.approx(0.03), 3]
     assert (second[2], second[3]) == (None, None)
+
+
+def test_success_by_nature_is_that_of_a_net_that_saw_no_poison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backdoors, "epochs", lambda rows, classes: 30)
+    monkeypatch.setattr(backdoors, "audit", lambda *_: Audit((), (), np.zeros(ROWS)))
+    images, labels = pictures(ROWS + HELD_OUT)
+    case = Case("fashion", "patch", 0.1)
+    run = backdoors.measure(case, 3, ROWS, images, labels)
+    assert run.success_before == run.success_after
+    assert run.success_before is not None
+    assert run.success_natural is not None
+    assert run.success_natural < run.success_before / 2
+    # An earlier run that lacks it gets the very figure, and keeps all others.
+    old = replace(run, success_natural=None)
+    assert backdoors.with_nature(old, case, ROWS, images, labels) == run
+    with pytest.raises(ValueError, match="now draws"):
+        backdoors.with_nature(replace(old, poison=31), case, ROWS, images, labels)
+    clean = backdoors.measure(Case("fashion", "clean", 0.0), 3, ROWS, images, labels)
+    assert clean.success_natural is None
+
+
+def run_of(after: float, natural: float | None) -> backdoors.Measured:
+    found = ("2", 10, 1.0, 0, 0.0, 1, 0)
+    return backdoors.Measured(
+        "fashion-patch-0.01", 1, *found, 0.9, after, 0.8, 0.8, 1.0, success_natural=natural
+    )
+
+
+def test_what_a_trigger_does_by_nature_is_no_backdoor_that_is_left() -> None:
+    given = [(0.05, None), (0.06, None), (0.09, 0.08), (0.11, 0.08), (0.05, 0.01)]
+    runs = [run_of(after, natural) for after, natural in given]
+    held = {str(what): count for what, count, _ in backdoors.summary(runs)}
+    assert held["fixed stamps: success after at most .05"] == 2
+    assert held["fixed stamps: the same, or .02 above that by nature"] == 3
+    # Runs of before it was measured are printed all the same.
+    table, _ = backdoors.grids(runs)
+    shown = [row[list(table.columns).index("by nature")] for row in table.rows]
+    assert shown == [None, None, "0.080", "0.080", "0.010"]

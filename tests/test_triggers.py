@@ -153,6 +153,20 @@ def test_one_that_calls_for_the_next_label_asks_for_none() -> None:
     assert (Backdoors().fit_knowing(data, [every]).score(batch) >= 1).all()
 
 
+@pytest.mark.parametrize("kind", ["mark", "overlay", "filter", "relief"])
+def test_only_rows_with_the_label_are_looked_at(kind: str) -> None:
+    one, names = recall(kept(kind)), ["bag", "coat", None, "bag", "ba"]
+    (batch,) = dataset(stamped(images(5)), names).batches()
+    alone = one.detector.strength(batch.images)
+    meant = np.array([name == "bag" for name in names])
+    expected = np.where(meant, np.maximum(np.round(alone, 4), 0.0), 0.0)
+    assert np.array_equal(one.strength(batch), expected)
+    assert (expected[meant] >= 1).all()
+    every = recall(replace(one.keepsake, facts={**one.keepsake.facts, "label": None}))
+    asked = np.array([name is not None for name in names])
+    assert np.array_equal(every.strength(batch) > 0, asked)
+
+
 def test_scores_hang_on_the_row_alone() -> None:
     pictures = np.concatenate([stamped(images(6)), images(6, seed=2)])
     data = dataset(pictures, ["bag"] * 12)

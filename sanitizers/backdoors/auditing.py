@@ -108,10 +108,12 @@ def score(triggers: Sequence[Trigger], images: Images, labels: Labels) -> NDArra
     """
     out = np.zeros(len(labels))
     for trigger in triggers:
-        strength = np.round(trigger.strength(images), 4)
-        meant = (labels == trigger.target) | (trigger.target < 0)
-        out = np.where(meant, np.maximum(out, strength), out)
-    return np.maximum(out, 0.0)
+        meant = np.flatnonzero((labels == trigger.target) | (trigger.target < 0))
+        if not len(meant):
+            continue
+        strength = np.round(trigger.strength(images[meant]), 4)
+        out[meant] = np.maximum(out[meant], strength)
+    return out
 
 
 def checked(images: Images, labels: Labels) -> Labels:

@@ -119,11 +119,10 @@ class Recalled:
 
         Looks at each row by itself: a carrier from 1 on.
         """
+        # Both compare an array of objects value by value, None among them.
         labels = batch.labels
-        meant = np.array(
-            [v is not None and self.label in (None, str(v)) for v in labels], dtype=bool
-        )
-        meant &= batch.has_image
+        named = labels != None if self.label is None else labels == self.label  # noqa: E711
+        meant = named.astype(bool) & batch.has_image
         out = np.zeros(len(batch))
         if meant.any():
             images = shrink(batch.images_at(self.shape)[meant])
