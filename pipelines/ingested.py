@@ -80,6 +80,9 @@ class Ingested:
         Rows that it has set aside, as large a share of them, for lines to be drawn on.
     again : int
         Rows that the release has too, value for value; unknown where a column names the rows.
+    audited, lost : int
+        Of rows that people vouch for, those that they kept in an audit, and those of these
+        that are not in the data any more, or not as they were seen.
     """
 
     folder: Path
@@ -95,6 +98,8 @@ class Ingested:
     earlier: tuple[ShardFile, ...] = ()
     aside: tuple[ShardFile, ...] = ()
     again: int = 0
+    audited: int = 0
+    lost: int = 0
 
     @property
     def digests(self) -> list[str]:
@@ -158,6 +163,6 @@ def _from_json(known: dict[str, Any]) -> dict[str, Any]:
         "onto": known.get("onto"),
         "earlier": tuple(ShardFile(**s) for s in known.get("earlier", ())),
         "aside": tuple(ShardFile(**s) for s in known.get("aside", ())),
-        "again": known.get("again", 0),
+        **{name: known.get(name, 0) for name in ("again", "audited", "lost")},
         **{name: known[name] for name in plain},
     }

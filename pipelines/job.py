@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+from pipelines.audit import Audit
 from pipelines.base import Base
 from pipelines.fetch import fetch
 from pipelines.growing import NewFile, files_of, new_files
@@ -23,6 +24,7 @@ from pipelines.readers.named import NamedImages
 from pipelines.readers.remote import is_url
 from pipelines.readers.sources import digest_sources, find_sources, names_of
 from pipelines.reading import Like
+from pipelines.rulings import Rulings
 from pipelines.store import Store, key_of
 from pipelines.take import ALL, Take
 from pipelines.work import Work
@@ -67,6 +69,21 @@ class Job:
         given = self.plan.dataset.trusted
         return self._here(given) if given else None
 
+    @cached_property
+    def kept(self) -> Mapping[str, str]:
+        """The rows that people kept in audits, with the digests of the values that they saw.
+
+        None where the plan does not trust them.
+
+        Raises
+        ------
+        IntegrityError
+            If the log of rulings was tampered with.
+        """
+        if not self.plan.dataset.audited:
+            return {}
+        return Audit.of(Rulings.of(self.store, self.name).read()).kept
+
     def _here(self, source: str) -> str:
         if not is_url(source):
             return source
@@ -103,10 +120,22 @@ class Job:
         keys = {"data": self.data_key}
         if self.base is not None:
             keys["data"] = key_of("joined", keys["data"], self.base.manifest.run)
-        if self.trusted:
-            files = _files(self.trusted, self.plan.roles.image)
-            keys["trusted"] = self.input_key(files)
+        if self.trusted_key:
+            keys["trusted"] = self.trusted_key
+        if self.kept:
+            # Which rows a column vouches for decides too, for none is taken twice.
+            given, column = keys.get("trusted"), self.plan.roles.trusted
+            keys["trusted"] = key_of(
+                "vouched", keys["data"], given, column, sorted(self.kept.items())
+            )
         return keys
+
+    @cached_property
+    def trusted_key(self) -> str | None:
+        """Names the file of the rows that a person vouches for; None where there is none."""
+        if not self.trusted:
+            return None
+        return self.input_key(_files(self.trusted, self.plan.roles.image))
 
     @property
     def data_key(self) -> str:
@@ -134,7 +163,8 @@ class Job:
         Reads the inputs once, to know them by their digests, and nothing else of size.
         """
         if self.base is not None and not self.new:
-            vouched = bool(self.plan.dataset.trusted or self.base.roles.trusted)
+            given = self.plan.dataset.trusted or self.base.roles.trusted
+            vouched = bool(given or self.base.manifest.audited)
             done = Outcome.of_release(self.base.folder, self.base.manifest, trusted=vouched)
             return self.placed(done)
         keys = self.input_keys()

@@ -188,6 +188,21 @@ class Ruled:
 
 
 @dataclass(frozen=True)
+class Audited:
+    """The trusted rows that people kept in an audit: rows that were drawn at random.
+
+    Parameters
+    ----------
+    rows : int
+    lost : int
+        Rows that they kept too, and that are not in the data any more, or not as they were seen.
+    """
+
+    rows: int
+    lost: int
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """One file of a release, by its path in the release; `rows` is None where it holds none."""
 
@@ -224,6 +239,8 @@ class Run:
         What the policy promises of clean rows, and what was measured of it.
     embedding : Embedding or None
         How images became features.
+    audited : Audited or None
+        The trusted rows that people kept in an audit.
     """
 
     dataset: str
@@ -238,6 +255,7 @@ class Run:
     findings: tuple[Finding, ...] = ()
     promise: Promise | None = None
     embedding: Embedding | None = None
+    audited: Audited | None = None
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of the run; it marks the run as done."""
@@ -280,6 +298,7 @@ class Manifest:
     promise: Promise | None = None
     grown: Grown | None = None
     ruled: Ruled | None = None
+    audited: Audited | None = None
     threats: Mapping[str, tuple[str, ...]] | None = None
     key: str | None = None
     format: str = field(default=FORMAT)
@@ -287,7 +306,7 @@ class Manifest:
     def dump(self) -> bytes:
         """The one text of this manifest, with a digest of all that it says."""
         value = {"format": self.format} | asdict(self)
-        for name in ("promise", "grown", "ruled", "threats", "key"):
+        for name in ("promise", "grown", "ruled", "audited", "threats", "key"):
             # Releases of before there was such a thing stay as they were written.
             if value[name] is None:
                 del value[name]

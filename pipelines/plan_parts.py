@@ -40,6 +40,8 @@ class DatasetPart(Part):
         A file, a folder, a glob, or a URL that fsspec reads; in a plan file relative to that file.
     trusted : str, optional
         A file of rows that a person vouches for.
+    audited : bool
+        Rows that people have kept in an audit (``sanitize review``) are trusted rows too.
     store : str, optional
         The folder under which evidence and releases lie.
     grow : bool
@@ -53,6 +55,7 @@ class DatasetPart(Part):
     name: Text
     source: Text
     trusted: Text | None = None
+    audited: bool = True
     store: Text | None = None
     grow: bool = False
     triggers: Text | None = None

@@ -266,6 +266,7 @@ class _Making:
             promise=run.promise,
             grown=Grown(before.version, before.run, own) if before else None,
             ruled=obeyed.ruled if obeyed else None,
+            audited=run.audited,
         )
 
 

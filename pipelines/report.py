@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.alarms import Alarms
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
+    from pipelines.manifest import Audited
     from pipelines.risks import Looked
     from sanitizers.core.data import Roles
     from sanitizers.core.promise import Promise
@@ -60,6 +61,7 @@ def write_report(
     looked: Looked | None = None,
     alarms: Alarms | None = None,
     promise: Promise | None = None,
+    audited: Audited | None = None,
 ) -> Path:
     """Write the report of a run, whole or not at all.
 
@@ -70,7 +72,7 @@ def write_report(
     path : Path
     dataset, ingested, roles, roles_notes, decision, evidence, runs_folder, plan, not_run, cards
     trusted_rows, version, created, run, tool_version, release, reasons, needs, skipped, previous
-    looked, alarms, promise
+    looked, alarms, promise, audited
         As in `RunFacts`.
 
     Returns
@@ -109,6 +111,7 @@ def write_report(
         looked=looked,
         alarms=alarms,
         promise=promise,
+        audited=audited,
     )
     write_bytes(path, render(gather(facts)).encode())
     return path

@@ -8,7 +8,7 @@ from shlex import quote
 
 from pipelines.charts import Histogram
 from pipelines.ingest import SourceFile
-from pipelines.manifest import Counts
+from pipelines.manifest import Audited, Counts
 from pipelines.report_facts import Previous, RunFacts, SanitizerCard
 from pipelines.report_limits import Limit, limits
 from pipelines.report_rows import Unreadable, WorstRow, unreadable_rows, worst_rows
@@ -108,6 +108,7 @@ class ReportData:
     unreadable: Unreadable
     limits: tuple[Limit, ...]
     trusted_rows: int
+    audited: Audited | None
     roles: tuple[tuple[str, Text], ...]
     roles_notes: tuple[Text, ...]
     files: tuple[SourceFile, ...]
@@ -157,6 +158,7 @@ def gather(facts: RunFacts) -> ReportData:
         unreadable=unreadable_rows(facts),
         limits=limits(facts),
         trusted_rows=facts.trusted_rows,
+        audited=facts.audited,
         roles=_roles(facts),
         roles_notes=tuple(cut(note, 500) for note in facts.roles_notes),
         files=source.files[:FILES],

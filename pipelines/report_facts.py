@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipelines.alarms import Alarms
     from pipelines.decide import Decision
     from pipelines.ingest import Ingested
-    from pipelines.manifest import Counts
+    from pipelines.manifest import Audited, Counts
     from pipelines.risks import Looked
     from sanitizers.core.promise import Promise
 
@@ -112,6 +112,8 @@ class RunFacts:
         How the finds lie in time and among the sources.
     promise : Promise or None
         What the policy promises of clean rows, and what was measured of it.
+    audited : Audited or None
+        The trusted rows that people kept in an audit.
     """
 
     dataset: str
@@ -137,3 +139,4 @@ class RunFacts:
     looked: Looked | None = None
     alarms: Alarms | None = None
     promise: Promise | None = None
+    audited: Audited | None = None

@@ -62,7 +62,8 @@ def _trust(facts: RunFacts) -> Iterator[Limit]:
         "itself. An attacker who controls many rows shifts that measure; the lines must be "
         "cautious to spare clean rows; and attacks that look like ordinary rows are missed more "
         "often. A few hundred rows that a person vouches for buy more than any change of settings: "
-        "give them with `--trusted FILE`, or as a true-or-false column.",
+        "give them with `--trusted FILE`, as a true-or-false column, or by an audit in "
+        "`sanitize review`.",
     )
 
 

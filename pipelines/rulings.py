@@ -53,7 +53,10 @@ class Ruling:
     before : str
         The digest of the ruling before.
     digest : str
-        SHA-256 of all the above, in hex.
+        SHA-256 of all the others, in hex.
+    drawn : str or None
+        Of a row that was drawn in an audit the digest of its values, as they were seen; None
+        of rows that people have chosen themselves.
     """
 
     number: int
@@ -65,16 +68,29 @@ class Ruling:
     group: str
     before: str
     digest: str = ""
+    drawn: str | None = None
 
     @property
     def sentence(self) -> str:
         """What was ruled, by whom and why, in words."""
-        return f"{self.who} ruled {self.verdict} on {self.when[:10]}: {self.why}"
+        where = " in an audit" if self.drawn else ""
+        return f"{self.who} ruled {self.verdict}{where} on {self.when[:10]}: {self.why}"
 
     def sealed(self) -> Self:
         """The same, with its digest."""
-        value = {k: v for k, v in asdict(self).items() if k != "digest"}
+        value = {k: v for k, v in self._fields().items() if k != "digest"}
         return replace(self, digest=hashlib.sha256(canonical(value)).hexdigest())
+
+    def line(self) -> bytes:
+        """Its line in the log."""
+        return canonical(self._fields()) + b"\n"
+
+    def _fields(self) -> dict[str, Any]:
+        value = asdict(self)
+        # Rulings of before there were audits stay as they were written.
+        if self.drawn is None:
+            del value["drawn"]
+        return value
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,14 @@ class Rulings:
             self.store.renew(self.path)
 
     def add(
-        self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str = ""
+        self,
+        row_ids: Sequence[str],
+        verdict: str,
+        *,
+        who: str,
+        why: str,
+        group: str = "",
+        drawn: str | None = None,
     ) -> Ruling:
         """Append a ruling, and see it on the disk.
 
@@ -115,6 +138,8 @@ class Rulings:
         who, why : str
         group : str
             What the rows have in common.
+        drawn : str, optional
+            Of the one row, where an audit has drawn it, the digest of its values.
 
         Raises
         ------
@@ -124,14 +149,18 @@ class Rulings:
             If the end of the log is not as it was written.
         """
         _check(row_ids, verdict, who, why, group)
+        if drawn is not None and (len(row_ids) != 1 or verdict == NONE or not drawn):
+            raise PlanError("an audit rules on one row at a time, and knows its values")
         make_folder(self.path.parent)
         with self._alone():
             last = self._last()
             number, before = (last.number + 1, last.digest) if last else (1, START)
             when = datetime.now(UTC).isoformat(timespec="seconds")
             given = tuple(dict.fromkeys(row_ids))
-            ruling = Ruling(number, given, verdict, who, why, when, group, before).sealed()
-            line = canonical(asdict(ruling)) + b"\n"
+            ruling = Ruling(
+                number, given, verdict, who, why, when, group, before, drawn=drawn
+            ).sealed()
+            line = ruling.line()
             if len(line) > MOST_LINE:
                 raise PlanError(f"the ids of {len(given):,} rows are too long for one ruling")
             with writing(self.path), self.path.open("ab") as file:
@@ -235,7 +264,7 @@ class Rulings:
             ruling = _ruling(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._broken(number, "is malformed") from None
-        if ruling.sealed() != ruling or canonical(asdict(ruling)) + b"\n" != line:
+        if ruling.sealed() != ruling or ruling.line() != line:
             raise self._broken(number, "was changed after it was written")
         return ruling
 
@@ -285,7 +314,9 @@ def _check(row_ids: Sequence[str], verdict: str, who: str, why: str, group: str)
 
 
 def _ruling(value: dict[str, Any]) -> Ruling:
-    texts = ("verdict", "who", "why", "when", "group", "before", "digest")
+    texts: tuple[str, ...] = ("verdict", "who", "why", "when", "group", "before", "digest")
+    if "drawn" in value:
+        texts = (*texts, "drawn")
     if set(value) != {"number", "row_ids", *texts} or value["verdict"] not in SAYINGS:
         raise ValueError
     if not all(isinstance(value[name], str) for name in texts):
@@ -294,4 +325,6 @@ def _ruling(value: dict[str, Any]) -> Ruling:
         raise TypeError
     if not value["row_ids"] or not all(isinstance(row, str) for row in value["row_ids"]):
         raise TypeError
+    if "drawn" in value and (len(value["row_ids"]) != 1 or value["verdict"] == NONE):
+        raise ValueError
     return Ruling(row_ids=tuple(value.pop("row_ids")), **value)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.alarms import raise_alarms
-from pipelines.base import Base
+from pipelines.base import Base, runs_until
 from pipelines.combine import combine
 from pipelines.decide import Decision, checks, decide
 from pipelines.embed import embed
@@ -31,6 +31,7 @@ from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
 from pipelines.runners import LOCAL, Runner
 from pipelines.seen import looked_at
+from pipelines.vouching import vouch
 from pipelines.work import Work
 from sanitizers.core.consensus import CONSENSUS
 from sanitizers.core.errors import InputError, SanitizeError
@@ -60,8 +61,10 @@ def ingest_inputs(job: Job, progress: Progress) -> dict[str, str]:
             _join(job, job.base, keys["data"], progress)
     else:
         _ingest(job, job.source, keys["data"], progress)
-    if job.trusted:
-        _ingest(job, job.trusted, keys["trusted"], progress)
+    if job.trusted and job.trusted_key:
+        _ingest(job, job.trusted, job.trusted_key, progress)
+    if job.kept:
+        _vouch(job, keys, progress)
     return keys
 
 
@@ -95,6 +98,28 @@ def _join(job: Job, base: Base, key: str, progress: Progress) -> None:
     folder = job.store.inputs(job.name, key)
     join(plain, base, folder, job.store.salt, progress=progress)
     job.store.give(folder)
+
+
+def _vouch(job: Job, keys: Mapping[str, str], progress: Progress) -> None:
+    """Put the rows that people kept in audits beside those of the file that is trusted."""
+    data = Ingested.load(job.store.inputs(job.name, keys["data"]))
+    given = None
+    if job.trusted_key:
+        given = Ingested.load(job.store.inputs(job.name, job.trusted_key))
+    column = Work(job, keys, data, None).roles.trusted
+    folder = job.store.inputs(job.name, keys["trusted"])
+    done = vouch(data, given, job.kept, _earlier(job, data), column, folder)
+    lost = f"; {done.lost:,} are not there any more as they were seen" if done.lost else ""
+    progress.note(f"trusted: {done.audited:,} rows that people kept in an audit{lost}")
+    job.store.give(folder)
+
+
+def _earlier(job: Job, data: Ingested) -> Iterator[Ingested]:
+    """The inputs whose rows the release holds that the data join, the latest first."""
+    if data.onto is not None:
+        manifest = Base.load(job.store, job.name, data.onto).manifest
+        for run in runs_until(job.store, Run.load(job.store.run(job.name, manifest.run))):
+            yield Ingested.load(job.store.inputs(job.name, run.input))
 
 
 def embed_images(
@@ -171,6 +196,7 @@ def decide_all(work: Work, progress: Progress) -> Decision:
         findings=work.findings,
         promise=work.promise,
         embedding=work.made.record() if work.made else None,
+        audited=work.audited,
     )
     record.write(work.folder)
     return work.decision
@@ -219,6 +245,7 @@ def _report(work: Work, version: str | None, created: str) -> Path:
         not_run=work.chosen.not_run,
         cards={n: SanitizerCard.of(kind) for n, kind in kinds.items()},
         trusted_rows=work.trusted_rows,
+        audited=work.audited,
         version=version,
         created=created,
         run=work.key,

@@ -103,7 +103,7 @@ def _unseen(outcome: Outcome) -> Iterator[str]:
     if not outcome.trusted:
         yield (
             "no trusted rows: lines were drawn on the data under suspicion; a few hundred rows "
-            "that you vouch for (--trusted) find more"
+            "that you vouch for (--trusted, or an audit in 'sanitize review') find more"
         )
 
 

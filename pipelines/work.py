@@ -19,7 +19,7 @@ from pipelines.examine import evidence_key
 from pipelines.growing import repeats
 from pipelines.ingest import Ingested
 from pipelines.known import known_triggers
-from pipelines.manifest import REPORT
+from pipelines.manifest import REPORT, Audited
 from pipelines.outcome import Outcome
 from pipelines.plan_parts import OFF
 from pipelines.planted import planted
@@ -57,13 +57,25 @@ class Work:
     keys : mapping of str to str
         The keys of the inputs.
     data : Ingested
-    trusted : Ingested or None
+    vouched : Ingested or None
+        The rows that people vouch for; there may be none of them left.
     """
 
     job: Job
     keys: Mapping[str, str]
     data: Ingested
-    trusted: Ingested | None
+    vouched: Ingested | None
+
+    @property
+    def trusted(self) -> Ingested | None:
+        """The rows that people vouch for, but for those of a column; None where there are none."""
+        return self.vouched if self.vouched and self.vouched.shards else None
+
+    @property
+    def audited(self) -> Audited | None:
+        """How many of these they kept in an audit; None where they kept none."""
+        found = self.vouched
+        return Audited(found.audited, found.lost) if found and found.audited + found.lost else None
 
     @cached_property
     def inferred(self) -> InferredRoles:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines.audit import PURPOSE
 from pipelines.review.desk import Desk, undoable
+from pipelines.review.draw import Draw, write_draw
 from pipelines.review.filters import ALL, Filter
 from pipelines.review.held import Held
 from pipelines.review.pages import cell, moment_of, sheet
@@ -24,11 +27,12 @@ from pipelines.review.row import gather_row
 from pipelines.ruled import publish_rulings
 from pipelines.rulings import NONE, Rulings, conflicts
 from pipelines.store import Store
-from sanitizers.core.data import ROW_ID, Roles
+from sanitizers.core.data import ROW_ID, Roles, mix, row_keys
 from sanitizers.core.errors import PlanError
 from sanitizers.core.verdicts import KEEP, QUARANTINE, REVIEW
 from tests.pictures import colours, encoded
 from tests.review_store import SHARED, open_store, publish_rows, table
+from tests.spine import SALT
 from tests.staged import run_stages
 from tests.test_growing import grown, job, landing
 from tests.test_growing import rows as made
@@ -413,3 +417,76 @@ def test_days_are_read_as_they_are_meant() -> None:
     assert moment_of("1970-01-02", after=True) == 2 * 86_400
     assert moment_of("3.5", after=True) == 3.5
     assert moment_of("soon") is None
+
+
+# ------------------------------------------------------------------ the draw of an audit
+
+
+def test_a_draw_is_of_all_rows_and_hangs_on_neither_shards_nor_order(tmp_path: Path) -> None:
+    whole = table(300)
+    ids = [f"r{i}" for i in range(300)]
+    back = whole.take(pa.array(range(299, -1, -1)))
+    orders = []
+    for name, rows, named, size in (
+        ("a", whole, ids, 300),
+        ("b", whole, ids, 7),
+        ("c", back, ids[::-1], 50),
+    ):
+        store = Store.open(tmp_path / name, SALT)
+        publish_rows(store, rows, ids=named, shard_rows=size, unreadable=3)
+        held = Held.of(store, "loans")
+        drawn = held.draw().rows
+        orders.append([row.row_id for row in drawn])
+        for row in drawn[:20]:
+            shard = held.parts[row.part].ingested.shard_files()[row.shard]
+            assert shard.row(row.position).column(ROW_ID)[0].as_py() == row.row_id
+        # Fewer rows are the first ones of more.
+        write_draw(held.parts, tmp_path / f"{name}.parquet", most=11)
+        assert list(Draw.read(tmp_path / f"{name}.parquet").rows) == list(drawn[:11])
+    assert orders[0] == orders[1] == orders[2]
+    assert sorted(orders[0]) == sorted(ids)
+
+
+def test_a_draw_is_keyed_by_the_salt_and_is_even() -> None:
+    ids = [f"r{i}" for i in range(20_000)]
+    first, other = (mix(row_keys(ids, salt), PURPOSE) for salt in (bytes(32), SALT))
+    chosen = [set(np.argsort(keys)[:300].tolist()) for keys in (first, other)]
+    assert len(chosen[0] & chosen[1]) < 30
+    # Of each tenth of the rows about as many are drawn as of any other.
+    tenths = np.bincount(np.array(sorted(chosen[0])) // 2_000, minlength=10)
+    assert ((tenths - 30) ** 2 / 30).sum() < 28
+
+
+def test_an_audit_goes_on_where_it_was(store: Store) -> None:
+    desk = Desk(store)
+    seat = desk.seat("loans")
+    order = [row.row_id for row in seat.draw.rows]
+    held = set(released(store))
+    assert held & set(order)
+    assert set(order) - held
+    for row_id in order[:5]:
+        assert seat.due is not None
+        assert seat.due.row_id == row_id
+        verdict = QUARANTINE if row_id == order[2] else KEEP
+        values = seat.values_of(seat.due)
+        seat.queue.rule([row_id], verdict, who="ann", why="so", group="", drawn=values)
+    assert seat.audited == (5, 4)
+    # What others rule meanwhile, and what is taken back, is seen.
+    Rulings.of(store, "loans").add([order[1]], NONE, who="bob", why="no")
+    with seat.queue.fresh():
+        assert seat.due is not None
+        assert seat.due.row_id == order[1]
+    assert seat.audited == (4, 3)
+    again = Desk(store)
+    assert again.seat("loans").audited == (4, 3)
+    again.close()
+    desk.close()
+
+
+def test_the_page_of_a_row_that_was_drawn_has_its_values(kept: Store) -> None:
+    held = Held.of(kept, "loans")
+    drawn = next(row for row in held.draw().rows if row.row_id not in released(kept))
+    page = gather_row(held, drawn.row_id, None, [], drawn)
+    assert {field.column.text for field in page.fields} == set(table(1).column_names)
+    assert page.neighbours
+    assert page.known.verdict == KEEP

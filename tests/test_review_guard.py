@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from pipelines.cli import command
 from pipelines.review.app import make_app
 from pipelines.review.app import router as pages
+from pipelines.review.auditing import router as audits
 from pipelines.review.filters import Filter
 from pipelines.review.guard import BODY, HEADERS, OPEN, SIGN_IN, Guard, Guarded
 from pipelines.review.ruling import router as rulings
@@ -33,7 +34,7 @@ PASSWORD = "a long enough password"
 #: Every route, and every method that it takes.
 ROUTES = [
     (method, route.path)
-    for router in (pages, rulings)
+    for router in (pages, rulings, audits)
     for route in router.routes
     if isinstance(route, Route)
     for method in sorted(route.methods or ())
@@ -250,6 +251,7 @@ def test_roles(shared: Site, role: str, rules: int, publishes: int) -> None:
     page = client.get("/d/loans").text
     row_id = shared.app.app.state.desk.seat("loans").queue.rows(Filter())[0].row_id  # type: ignore[attr-defined]
     assert ('name="say"' in page) == (rules == 303)
+    assert ('name="say"' in client.get("/d/loans/audit").text) == (rules == 303)
     group = re.search(r"group\?group=(\w+)", page)
     assert group is not None
     key = shared.app.app.state.desk.seat("loans").held.key  # type: ignore[attr-defined]
@@ -257,6 +259,7 @@ def test_roles(shared: Site, role: str, rules: int, publishes: int) -> None:
         "/d/loans/rule": {"id": row_id, "say": "keep"},
         "/d/loans/rule-group": {"group": group[1], "key": key, "say": "quarantine"},
         "/d/loans/undo": {},
+        "/d/loans/audit": due(shared) | {"say": "keep"},
     }
     for path, fields in asked.items():
         answer = client.post(path, data=shared.form(client, **fields))
@@ -265,6 +268,48 @@ def test_roles(shared: Site, role: str, rules: int, publishes: int) -> None:
     assert answer.status_code == publishes
     assert bool(shared.rulings()) == (rules == 303)
     assert len(shared.store.releases("loans")) == 1 + (publishes == 200)
+
+
+def due(site: Site) -> dict[str, str]:
+    """What a form says of the row that an audit is to look at."""
+    seat = site.app.app.state.desk.seat("loans")  # type: ignore[attr-defined]
+    return {"id": seat.due.row_id, "key": seat.held.key}
+
+
+def test_an_audit_rules_on_the_row_that_is_due_and_no_other(shared: Site) -> None:
+    client = shared.inside(REVIEWER)
+    seat = shared.app.app.state.desk.seat("loans")  # type: ignore[attr-defined]
+    first, second = (row.row_id for row in seat.draw.rows[:2])
+    right = due(shared)
+    assert right["id"] == first
+    for wrong in (
+        right | {"id": second, "say": "keep"},
+        right | {"id": "no such row", "say": "keep"},
+        right | {"say": "none"},
+        right | {"say": ""},
+        right | {"key": "another", "say": "keep"},
+    ):
+        assert client.post("/d/loans/audit", data=shared.form(client, **wrong)).status_code == 400
+    assert not shared.rulings()
+    form = shared.form(client, **right, say="keep")
+    assert client.post("/d/loans/audit", data=form).status_code == 303
+    # Nobody rules twice on what somebody else has just ruled on.
+    assert client.post("/d/loans/audit", data=form).status_code == 400
+    assert due(shared)["id"] == second
+    # A ruling elsewhere is none of an audit, whatever its form says.
+    plain = shared.form(client, id=second, say="keep", drawn="d" * 32)
+    assert client.post("/d/loans/rule", data=plain).status_code == 303
+    log = [*Rulings.of(shared.store, "loans").read()]
+    assert [bool(ruling.drawn) for ruling in log] == [True, False]
+    # The row was drawn all the same, and is shown with what was ruled.
+    page = client.get("/d/loans/audit").text
+    assert second in page
+    assert "outside of the audit" in page
+    undone = client.post("/d/loans/undo", data=shared.form(client))
+    assert undone.status_code == 303
+    undone = client.post("/d/loans/undo", data=shared.form(client))
+    assert undone.headers["location"].startswith("/d/loans/audit")
+    assert due(shared)["id"] == first
 
 
 def test_users_sign_in_with_their_passwords(shared: Site) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pipelines.audit import Audit
 from pipelines.rulings import START, Ruling, Rulings, conflicts
 from pipelines.store import Store
 from sanitizers.core.errors import IntegrityError, PlanError
@@ -93,12 +95,8 @@ def test_a_ruling_cannot_be_forged_by_sealing_it_again(log: Rulings) -> None:
     say(log, "keep", "b")
     first, second = (json.loads(line) for line in log.path.read_text().splitlines())
     forged = Ruling(**{**first, "row_ids": ("z",), "digest": ""}).sealed()
-    log.path.write_text(
-        json.dumps({**forged.__dict__, "row_ids": ["z"]}, sort_keys=True, separators=(",", ":"))
-        + "\n"
-        + json.dumps(second, sort_keys=True, separators=(",", ":"))
-        + "\n"
-    )
+    last = json.dumps(second, sort_keys=True, separators=(",", ":"))
+    log.path.write_bytes(forged.line() + last.encode() + b"\n")
     with pytest.raises(IntegrityError, match=r"ruling 2 .* does not follow"):
         list(log.read())
 
@@ -126,3 +124,81 @@ def test_people_may_rule_at_once(log: Rulings) -> None:
         list(pool.map(lambda i: say(log, "keep", f"r{i}", who=f"p{i % 3}"), range(40)))
     assert sorted(verdicts(log)) == sorted(f"r{i}" for i in range(40))
     assert [r.number for r in log.read()] == list(range(1, 41))
+
+
+# ------------------------------------------------------------------ rows that were drawn
+
+#: A log as it was written before there were audits.
+OLD = (
+    b'{"before":"0000000000000000000000000000000000000000000000000000000000000000",'
+    b'"digest":"@","group":"","number":1,"row_ids":["a"],"verdict":"keep",'
+    b'"when":"2026-01-01T00:00:00+00:00","who":"ana","why":"looked at it"}\n'
+)
+
+
+def test_a_log_of_before_there_were_audits_is_still_intact(log: Rulings) -> None:
+    body = json.loads(OLD)
+    del body["digest"]
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    old = OLD.replace(b"@", hashlib.sha256(text.encode()).hexdigest().encode())
+    log.path.parent.mkdir(parents=True)
+    log.path.write_bytes(old)
+    assert [r.drawn for r in log.read()] == [None]
+    say(log, "keep", "b")
+    drawn(log, "keep", "c")
+    assert log.path.read_bytes().startswith(old)
+    assert b"drawn" not in log.path.read_bytes().splitlines()[1]
+    assert [r.drawn for r in log.read()] == [None, None, "d" * 32]
+
+
+def test_that_a_row_was_drawn_cannot_be_changed(log: Rulings) -> None:
+    say(log, "keep", "a")
+    drawn(log, "keep", "b")
+    plain, told = log.path.read_bytes().splitlines(keepends=True)
+    added = b',"drawn":"' + b"d" * 32 + b'"'
+    for data in (
+        plain + told.replace(added, b""),
+        plain + told.replace(b"d" * 32, b"e" * 32),
+        plain + told.replace(b'"' + b"d" * 32 + b'"', b"null"),
+        plain.replace(b',"group"', added + b',"group"') + told,
+    ):
+        assert data != plain + told
+        log.path.write_bytes(data)
+        with pytest.raises(IntegrityError, match="ruling"):
+            list(log.read())
+
+
+def test_an_audit_rules_on_one_row_at_a_time(log: Rulings) -> None:
+    for rows, verdict, values in (
+        (["a", "b"], "keep", "d"),
+        (["a"], "none", "d"),
+        (["a"], "keep", ""),
+    ):
+        with pytest.raises(PlanError, match="one row at a time"):
+            log.add(rows, verdict, who="ana", why="looked", drawn=values)
+
+
+def test_what_an_audit_kept_is_trusted_until_somebody_overrules_it(log: Rulings) -> None:
+    for row in "abcdef":
+        drawn(log, "keep", row)
+    drawn(log, "quarantine", "g")
+    say(log, "keep", "x", "b")
+    say(log, "quarantine", "c", "x", who="ben")
+    say(log, "none", "d")
+    drawn(log, "quarantine", "e")
+    say(log, "quarantine", "f")
+    drawn(log, "keep", "f", digest="e" * 32)
+    audit = Audit.of(log.read())
+    assert audit.kept == {"a": "d" * 32, "b": "d" * 32, "f": "e" * 32}
+    assert audit.ruled == {
+        **dict.fromkeys("abcf", "keep"),
+        **dict.fromkeys("eg", "quarantine"),
+    }
+
+
+def test_a_sentence_says_that_a_row_was_drawn(log: Rulings) -> None:
+    assert "ana ruled keep in an audit on" in drawn(log, "keep", "a").sentence
+
+
+def drawn(log: Rulings, verdict: str, row: str, digest: str = "d" * 32) -> Ruling:
+    return log.add([row], verdict, who="ana", why="looked at it", drawn=digest)

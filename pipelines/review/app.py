@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
+from pipelines.review.auditing import router as audits
 from pipelines.review.desk import Desk
 from pipelines.review.filters import STATES, Filter, filter_of
 from pipelines.review.guard import ENTER, SIGN_IN, STYLE, Guard, Guarded
 from pipelines.review.pages import keys, moment_of, page, sheet, style
 from pipelines.review.queue import GROUPS, ROWS
 from pipelines.review.row import gather_row
-from pipelines.review.ruling import NotAllowedError
 from pipelines.review.ruling import router as rulings
-from pipelines.review.seating import desk_of, guard_of, seat_of, session_of
+from pipelines.review.seating import NotAllowedError, desk_of, guard_of, seat_of, session_of
 from pipelines.store import Store
 from sanitizers.core.errors import PlanError, SanitizeError, StoreError
 
@@ -53,6 +53,7 @@ def guarded(desk: Desk, guard: Guard) -> Guarded:
     app.state.desk, app.state.guard = desk, guard
     app.include_router(router)
     app.include_router(rulings)
+    app.include_router(audits)
     app.add_exception_handler(SanitizeError, _told)
     app.add_exception_handler(404, partial(_plain, "There is no such page."))
     app.add_exception_handler(405, partial(_plain, "This page takes no such request."))
@@ -167,7 +168,9 @@ def row(request: Request, dataset: str, row_id: Annotated[str, Query(alias="id")
     seat, chosen = seat_of(request, dataset), asked(request)
     with seat.queue.fresh() as waiting:
         known = waiting.row(row_id)
-        found = gather_row(seat.held, row_id, known, waiting.history(row_id))
+        found = gather_row(
+            seat.held, row_id, known, waiting.history(row_id), seat.draw.find(row_id)
+        )
         place = known.place if known else 0
         return page(
             "row",

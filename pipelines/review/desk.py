@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+from pipelines.audit import ENOUGH, seen
 from pipelines.disk import remove
 from pipelines.examined import read_kept
 from pipelines.pictures import enlarged
 from pipelines.progress import SILENT, Progress
+from pipelines.review.draw import Draw, Drawn
 from pipelines.review.held import Held
 from pipelines.review.queue import Queue
 from pipelines.review.row import image_of
@@ -39,10 +41,12 @@ class Seat:
     ----------
     held : Held
     queue : Queue
+    draw : Draw
     """
 
     held: Held
     queue: Queue
+    draw: Draw
     _pictures: dict[tuple[str, int], bytes | None] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -53,13 +57,33 @@ class Seat:
         known = [n for n, (one, _) in enumerate(told, 1) if one.digest == self.held.obeys]
         return told[known[-1] if known else 0 :]
 
+    @property
+    def due(self) -> Drawn | None:
+        """The row that an audit is to look at; None where it has seen all."""
+        return self.draw.due(self.queue.said.audit)
+
+    @property
+    def audited(self) -> tuple[int, int]:
+        """How many rows audits have ruled on, and how many of these are trusted."""
+        return self.draw.counts(self.queue.said.audit)
+
+    @property
+    def sample(self) -> int:
+        """Rows of an audit."""
+        return min(ENOUGH, len(self.draw.rows))
+
+    def values_of(self, row: Drawn) -> str:
+        """The digest of the values of a row that was drawn."""
+        shard = self.held.parts[row.part].ingested.shard_files()[row.shard]
+        return seen(shard.row(row.position))[0]
+
     def picture(self, row_id: str, side: int) -> bytes | None:
         """The image of a held row as PNG, painted anew; None where there is none."""
         key = (row_id, side)
         with self._lock:
             if key in self._pictures:
                 return self._pictures[key]
-        row = self.queue.row(row_id)
+        row = self.queue.row(row_id) or self.draw.find(row_id)
         data = image_of(self.held, row) if row else None
         made = None if data is None else enlarged(data, side)
         with self._lock:
@@ -143,14 +167,14 @@ class Desk:
         held = Held.of(self.store, dataset, held=self.held)
         if known is not None and known[1].held.key == held.key:
             # Another release of the same rows, as a publish of rulings makes it.
-            return Seat(held, known[1].queue)
+            return Seat(held, known[1].queue, known[1].draw)
         log = Rulings.of(self.store, dataset)
         try:
-            return Seat(held, Queue(held.index(progress), log))
+            return Seat(held, Queue(held.index(progress), log), held.draw())
         except duckdb.Error:
             # A damaged index, or one of another DuckDB: it holds nothing that is not elsewhere.
             remove(held.folder)
-            return Seat(held, Queue(held.index(progress), log))
+            return Seat(held, Queue(held.index(progress), log), held.draw())
 
     def _state(self, dataset: str) -> tuple[str, ...]:
         """What tells whether a dataset has changed: cheap to ask at every request."""

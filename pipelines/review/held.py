@@ -13,6 +13,7 @@ from pipelines.charts import Histogram
 from pipelines.disk import make_folder
 from pipelines.manifest import Manifest, Run
 from pipelines.progress import SILENT, Progress
+from pipelines.review.draw import DRAW, Draw, write_draw
 from pipelines.review.index import FORMAT, INDEX, read_scores, write_index
 from pipelines.review.part import Part
 from pipelines.store import Store, key_of
@@ -112,6 +113,14 @@ class Held:
             make_folder(self.folder)
             write_index(self.store, self.parts, path, progress)
         return path
+
+    def draw(self) -> Draw:
+        """The rows of an audit in their order; drawn where they were not yet."""
+        path = self.folder / DRAW
+        if not path.is_file():
+            make_folder(self.folder)
+            write_draw(self.parts, path)
+        return Draw.read(path)
 
     def histogram(self, part: int, sanitizer: str) -> Histogram | None:
         """The scores of a sanitizer in a part, as they were counted for the index."""

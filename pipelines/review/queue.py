@@ -248,7 +248,16 @@ class Queue:
         ((low, high),) = self._ask("select min(time), max(time) from held", [])
         return None if low is None else (low, high)
 
-    def rule(self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str) -> int:
+    def rule(
+        self,
+        row_ids: Sequence[str],
+        verdict: str,
+        *,
+        who: str,
+        why: str,
+        group: str,
+        drawn: str | None = None,
+    ) -> int:
         """Rule on rows.
 
         Returns
@@ -267,7 +276,7 @@ class Queue:
                     f"{bad:,} of these rows could not be read, and cannot be kept",
                     do="mend their file and run again",
                 )
-            return self.said.add(row_ids, verdict, who=who, why=why, group=group)
+            return self.said.add(row_ids, verdict, who=who, why=why, group=group, drawn=drawn)
 
     @contextmanager
     def fresh(self) -> Iterator[Queue]:

@@ -13,6 +13,7 @@ from pipelines.explain import Explanation, Opinion, explain, explain_at
 from pipelines.pictures import described
 from pipelines.report_rows import Field
 from pipelines.report_text import Text, cut, value_text
+from pipelines.review.draw import Drawn
 from pipelines.review.held import Held
 from pipelines.review.index import SAMPLE
 from pipelines.review.part import Part
@@ -102,7 +103,13 @@ class RowPage:
         return (*([KEEP] if keep else []), QUARANTINE)
 
 
-def gather_row(held: Held, row_id: str, row: HeldRow | None, history: Sequence[Ruling]) -> RowPage:
+def gather_row(
+    held: Held,
+    row_id: str,
+    row: HeldRow | None,
+    history: Sequence[Ruling],
+    drawn: Drawn | None = None,
+) -> RowPage:
     """Gather what is known of a row.
 
     Parameters
@@ -112,14 +119,18 @@ def gather_row(held: Held, row_id: str, row: HeldRow | None, history: Sequence[R
     row : HeldRow or None
         What the index knows of it.
     history : sequence of Ruling
+    drawn : Drawn, optional
+        Where it lies, if it was drawn.
 
     Raises
     ------
     PlanError
         If there is no such row.
     """
-    part = held.parts[row.part if row else 0]
-    at = (row.shard, row.position) if row and not row.is_unreadable else None
+    place = row or drawn
+    number = place.part if place else 0
+    part = held.parts[number]
+    at = (place.shard, place.position) if place and place.shard >= 0 else None
     if at is not None:
         known = explain_at(held.store, part.run, part.ingested, part.version, at)
     else:
@@ -133,7 +144,7 @@ def gather_row(held: Held, row_id: str, row: HeldRow | None, history: Sequence[R
     return RowPage(
         known=known,
         held=row,
-        heard=_heard(held, row.part if row else 0, known),
+        heard=_heard(held, number, known),
         texts=tuple(texts),
         fields=tuple(f for f in fields if f not in texts)[:COLUMNS],
         more=max(len(fields) - len(texts) - COLUMNS, 0),
@@ -146,9 +157,9 @@ def gather_row(held: Held, row_id: str, row: HeldRow | None, history: Sequence[R
     )
 
 
-def image_of(held: Held, row: HeldRow) -> bytes | None:
-    """The bytes of the image of a held row."""
-    if row.is_unreadable:
+def image_of(held: Held, row: HeldRow | Drawn) -> bytes | None:
+    """The bytes of the image of a held row, or of one that was drawn."""
+    if row.shard < 0:
         return None
     part = held.parts[row.part]
     if part.roles.image is None:

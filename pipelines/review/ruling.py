@@ -9,7 +9,13 @@ from pipelines.explain import explain
 from pipelines.review.desk import UNDO, undoable
 from pipelines.review.filters import OPEN, Filter, filter_of
 from pipelines.review.pages import address, moment_of, page, row_address
-from pipelines.review.seating import seat_of, session_of
+from pipelines.review.seating import (
+    NotAllowedError,
+    check_may_rule,
+    form_of,
+    seat_of,
+    session_of,
+)
 from pipelines.ruled import publish_rulings
 from pipelines.rulings import MOST_TEXT, NONE
 from sanitizers.core.errors import PlanError
@@ -29,15 +35,11 @@ MOST_IN_GROUP = 1_000_000
 router = APIRouter()
 
 
-class NotAllowedError(PlanError):
-    """A user asked for what the role does not allow."""
-
-
 @router.post("/d/{dataset}/rule")
 def rule(request: Request, dataset: str) -> Response:
     """Rule on one row, and go on to the next."""
-    seat, form = seat_of(request, dataset), _form(request)
-    _check_may_rule(request)
+    seat, form = seat_of(request, dataset), form_of(request)
+    check_may_rule(request)
     row_id, chosen = form["id"], _filter(form)
     verdict = _verdict(form)
     with seat.queue.fresh() as waiting:
@@ -59,8 +61,8 @@ def rule(request: Request, dataset: str) -> Response:
 @router.post("/d/{dataset}/rule-group")
 def rule_group(request: Request, dataset: str) -> Response:
     """Rule on all rows of a group that nobody has ruled on, but for exceptions."""
-    seat, form = seat_of(request, dataset), _form(request)
-    _check_may_rule(request)
+    seat, form = seat_of(request, dataset), form_of(request)
+    check_may_rule(request)
     if form.get("key") != seat.held.key:
         raise PlanError("the data have changed since this page was made", do="look at it again")
     verdict = _verdict(form)
@@ -82,8 +84,8 @@ def rule_group(request: Request, dataset: str) -> Response:
 @router.post("/d/{dataset}/undo")
 def undo(request: Request, dataset: str) -> Response:
     """Take back the last ruling of the one who asks."""
-    seat, form = seat_of(request, dataset), _form(request)
-    _check_may_rule(request)
+    seat, form = seat_of(request, dataset), form_of(request)
+    check_may_rule(request)
     with seat.queue.fresh() as waiting:
         last = undoable(seat, _who(request))
         if last is None:
@@ -92,6 +94,8 @@ def undo(request: Request, dataset: str) -> Response:
         group = f"{UNDO}{last.number}"
         waiting.rule(ids, NONE, who=_who(request), why=_why({}, NONE), group=group)
     chosen = _filter(form)
+    if last.drawn is not None:
+        return RedirectResponse(address(dataset, to="/audit", done="none-1"), 303)
     if len(ids) == 1:
         return RedirectResponse(address(dataset, chosen, "/row", id=ids[0], done="none-1"), 303)
     return RedirectResponse(address(dataset, chosen, done=f"none-{len(ids)}"), 303)
@@ -141,11 +145,6 @@ def publish(request: Request, dataset: str) -> Response:
     return page("publish", session, seat=again, pending=[], made=manifest.version)
 
 
-def _form(request: Request) -> dict[str, str]:
-    """The first value of every field."""
-    return {name: values[0] for name, values in request.state.form.items()}
-
-
 def _filter(form: dict[str, str]) -> Filter:
     since, until = (moment_of(form.get(name, "")) for name in ("since", "until"))
     return filter_of({n: v for n, v in form.items() if n != "group"}, since, until)
@@ -164,11 +163,6 @@ def _why(form: dict[str, str], verdict: str) -> str:
 
 def _who(request: Request) -> str:
     return session_of(request).user.name
-
-
-def _check_may_rule(request: Request) -> None:
-    if not session_of(request).user.may_rule:
-        raise NotAllowedError("a viewer may look, and not rule")
 
 
 def _back(dataset: str, chosen: Filter, form: dict[str, str], verdict: str, rows: int) -> Response:

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from pipelines.audit import Audit
 from pipelines.rulings import MOST_ROWS, NONE, Ruling, Rulings
 
 #: Rows of a ruling that are looked up one by one, at most.
@@ -59,6 +60,8 @@ class Said:
         self._rulings: list[Ruling] = []
         self._rows: list[int] = []
         self._size = -1
+        #: What audits have ruled.
+        self.audit = Audit()
         base.execute(_TABLES)
         self.read_again()
 
@@ -89,17 +92,25 @@ class Said:
             self._base.execute(_STAND)
         for ruling in found:
             self._remember(ruling)
+        self.audit = Audit.of(found)
         self._size = size
 
     def add(
-        self, row_ids: Sequence[str], verdict: str, *, who: str, why: str, group: str = ""
+        self,
+        row_ids: Sequence[str],
+        verdict: str,
+        *,
+        who: str,
+        why: str,
+        group: str = "",
+        drawn: str | None = None,
     ) -> int:
         """Append rulings, and take them in without reading the log again."""
         done = 0
         for start in range(0, max(len(row_ids), 1), MOST_ROWS):
             size, last = self._now(), self._rulings[-1] if self._rulings else None
             some = row_ids[start : start + MOST_ROWS]
-            ruling = self.log.add(some, verdict, who=who, why=why, group=group)
+            ruling = self.log.add(some, verdict, who=who, why=why, group=group, drawn=drawn)
             done += len(ruling.row_ids)
             follows = ruling.number == (last.number if last else 0) + 1
             if size == self._size and follows:
@@ -140,6 +151,7 @@ class Said:
         else:
             self._apply_few(ruling)
         self._remember(ruling)
+        self.audit.add(ruling)
 
     def _apply_few(self, ruling: Ruling) -> None:
         """By the index of ids, which takes no time at all."""

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from pipelines.review.desk import Desk, Seat
 from pipelines.review.guard import Guard
 from pipelines.review.sessions import Session
+from sanitizers.core.errors import PlanError
 
 
 def desk_of(request: Request) -> Desk:
@@ -24,6 +25,26 @@ def guard_of(request: Request) -> Guard:
 def session_of(request: Request) -> Session:
     """Who asks; the guard lets nobody else through."""
     return cast(Session, request.state.session)
+
+
+class NotAllowedError(PlanError):
+    """A user asked for what the role does not allow."""
+
+
+def form_of(request: Request) -> dict[str, str]:
+    """The first value of every field of a form."""
+    return {name: values[0] for name, values in request.state.form.items()}
+
+
+def check_may_rule(request: Request) -> None:
+    """Refuse who may look only.
+
+    Raises
+    ------
+    NotAllowedError
+    """
+    if not session_of(request).user.may_rule:
+        raise NotAllowedError("a viewer may look, and not rule")
 
 
 def seat_of(request: Request, dataset: str) -> Seat:
