@@ -41,22 +41,23 @@ class Judged:
 
 def judge(
     data: Dataset,
-    names: tuple[str, ...] = tuple(SANITIZERS),
+    names: tuple[str, ...] = (),
     clean_loss: float = Policy.clean_loss,
 ) -> dict[str, Judged]:
-    """Examine a dataset with the named sanitizers that have their roles; default lines.
+    """Examine a dataset with sanitizers that have their roles; default lines.
 
     Parameters
     ----------
     data : Dataset
     names : tuple of str
+        None: those that a run without a plan has.
     clean_loss : float
         The share of clean rows that may be lost.
     """
     found = {}
-    for name in names:
+    for name in names or SANITIZERS:
         recipe = sanitizer(name)
-        if missing_roles(recipe, data.roles):
+        if missing_roles(recipe, data.roles, named=bool(names)):
             continue
         scorer = recipe.fit(data)
         parts = [(batch.keys, examine_batch(name, scorer, batch)) for batch in data.batches()]

@@ -105,7 +105,7 @@ def judged(data: Dataset) -> dict[str, dict[str, Found]]:
     tables, scores, influences = {}, {}, {}
     for name in SANITIZERS:
         recipe = sanitizer(name)
-        if missing_roles(recipe, data.roles):
+        if missing_roles(recipe, data.roles, named=False):
             continue
         scorer = recipe.fit(data)
         tables[name] = examine_batch(name, scorer, batch)

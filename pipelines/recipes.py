@@ -84,15 +84,18 @@ def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = t
     PlanError
         If a plan names one whose roles or packages are not there, or none can run.
     """
-    made = recipes(plan)
-    lacking = {name: _lacking(recipe, roles) for name, recipe in made.items()}
+    made, named = recipes(plan), plan.sanitizers.use is not None
+    lacking = {name: _lacking(recipe, roles, named=named) for name, recipe in made.items()}
     refused = next((name for name, why in lacking.items() if why), None)
-    if refused and plan.sanitizers.use is not None:
+    if refused and named:
         raise PlanError(
             f"sanitizer {refused!r} is to run, and {lacking[refused]}",
             do="give it, or leave it out",
         )
-    able = {name: _able(recipe, roles, known) for name, recipe in made.items()}
+    able = {
+        name: made[name] if not why else _reduced(made[name], roles, known)
+        for name, why in lacking.items()
+    }
     run = {name: recipe for name, recipe in able.items() if recipe}
     told = (_not_run(name, run.get(name), why) for name, why in lacking.items())
     not_run = tuple(pair for pair in told if pair)
@@ -104,9 +107,9 @@ def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = t
     return Chosen(run, not_run)
 
 
-def _lacking(recipe: Sanitizer, roles: Roles) -> str:
+def _lacking(recipe: Sanitizer, roles: Roles, *, named: bool = True) -> str:
     """What a sanitizer needs that is not there, or nothing."""
-    if needs := missing_roles(recipe, roles):
+    if needs := missing_roles(recipe, roles, named=named):
         return "no column has the role " + " and ".join(" or ".join(n.split("|")) for n in needs)
     if packages := missing_packages(recipe):
         module, install = next(iter(packages.items()))
@@ -114,12 +117,10 @@ def _lacking(recipe: Sanitizer, roles: Roles) -> str:
     return ""
 
 
-def _able(
+def _reduced(
     recipe: Sanitizer, roles: Roles, known: Callable[[], Sequence[Keepsake]]
 ) -> Sanitizer | None:
-    """The recipe, or what of it can run: applying what is known, where anything is."""
-    if not _lacking(recipe, roles):
-        return recipe
+    """What of a recipe can run: applying what is known, where anything is."""
     if not isinstance(recipe, Recalling):
         return None
     reduced: Sanitizer = replace(recipe, search=False)  # type: ignore[type-var]

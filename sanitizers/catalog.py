@@ -65,10 +65,25 @@ def sanitizer(name: str, settings: Mapping[str, Any] | None = None) -> Sanitizer
     return make("sanitizer", name, sanitizer_class(name), settings)
 
 
-def missing_roles(kind: Sanitizer | type[Sanitizer], roles: Roles) -> tuple[str, ...]:
-    """The roles that a sanitizer needs and the data do not have; ``a|b`` means either."""
+def missing_roles(
+    kind: Sanitizer | type[Sanitizer], roles: Roles, *, named: bool = True
+) -> tuple[str, ...]:
+    """The roles that a sanitizer needs and the data do not have; ``a|b`` means either.
+
+    Parameters
+    ----------
+    kind : Sanitizer or type of one
+        It may say in an attribute, ``needs_unless_named``, without which roles it is of no
+        use, though it can run.
+    roles : Roles
+    named : bool
+        Whether somebody asks for it by name.
+    """
     have = roles.present
-    return tuple(sorted(n for n in kind.needs if not have.intersection(n.split("|"))))
+    more: frozenset[str] = (
+        frozenset() if named else getattr(kind, "needs_unless_named", frozenset())
+    )
+    return tuple(sorted(n for n in kind.needs | more if not have.intersection(n.split("|"))))
 
 
 def missing_packages(recipe: Sanitizer) -> dict[str, str]:

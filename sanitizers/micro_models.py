@@ -63,6 +63,9 @@ class MicroVotes:
 
     name: ClassVar[str] = "micro-votes"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    #: Slices of salted ids are alike, whatever an attacker does: their votes find nothing that
+    #: `outliers` does not, and cost clean rows (``benchmarks/results/quality.md``).
+    needs_unless_named: ClassVar[frozenset[str]] = frozenset({"time|source"})
 
     slices: int = 20
     rows: int = 500

@@ -162,3 +162,10 @@ def test_missing_roles_are_named_and_either_of_two_is_enough(
 ) -> None:
     assert missing_roles(MicroConcentration, roles) == missing
     assert missing_roles(MicroConcentration(), roles) == missing
+
+
+def test_votes_run_without_a_time_or_a_source_only_where_they_are_named() -> None:
+    bare, timed = Roles(features=("a",)), Roles(features=("a",), time="t")
+    assert missing_roles(MicroVotes, bare) == ()
+    assert missing_roles(MicroVotes, bare, named=False) == ("time|source",)
+    assert missing_roles(MicroVotes(), timed, named=False) == ()

@@ -14,7 +14,7 @@ from sanitizers.core.promise import MEASURED, Measured, Promise, promise
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 WITHOUT, WITH = MEASURED
-RAN = ("outliers", "micro-votes", "labels")
+RAN = ("outliers", "labels")
 
 
 def line(name: str, quarantine: str = "score > 9", review: str = "score > 6") -> Threshold:

@@ -367,7 +367,7 @@ def test_axe_finds_no_serious_fault(browser: Browser, pets: Live) -> None:
         group = page.locator("#together ~ ol a").first.get_attribute("href") or ""
         page.goto(f"{pets.home}{group}")
         row = page.locator(".entry a").first.get_attribute("href") or ""
-        others = ("/d/mine/rulings", "/d/mine/publish", "/help", "/d/nothing")
+        others = ("/d/mine/audit", "/d/mine/rulings", "/d/mine/publish", "/help", "/d/nothing")
         for there in ("/d/mine?state=all", group, row, *others):
             page.goto(f"{pets.home}{there}")
             found[there] = faults(page)
@@ -391,7 +391,25 @@ def test_axe_finds_no_serious_fault_on_a_phone(browser: Browser, loans: Live) ->
         found["next"] = faults(page)
         page.goto(f"{loans.home}/d/loans/publish")
         found["publish"] = faults(page)
+        page.goto(f"{loans.home}/d/loans/audit")
+        found["audit"] = faults(page)
     assert not any(found.values()), found
+
+
+def test_an_audit_goes_on_with_the_next_row(browser: Browser, loans: Live) -> None:
+    with watching(browser, loans.home) as seen:
+        page = seen.page
+        page.goto(loans.entrance)
+        page.goto(f"{loans.home}/d/loans/audit")
+        first = page.text_content(".what .id")
+        page.keyboard.press("a")
+        page.wait_for_selector("text=1 of 300")
+        assert page.text_content(".what .id") != first
+        page.keyboard.press("u")
+        page.wait_for_selector("text=0 of 300")
+        page.goto(f"{loans.home}/d/loans/audit")
+        assert page.text_content(".what .id") == first
+        seen.check()
 
 
 def test_axe_finds_no_serious_fault_in_a_report(browser: Browser, tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ class Policy:
 #: How much of the clean rows that may be lost each sanitizer may take.
 SHARES: Mapping[str, float] = {
     "outliers": 0.15,
-    "micro-votes": 0.1,
-    "micro-concentration": 0.15,
-    "labels": 0.35,
-    "regression": 0.25,
+    "micro-votes": 0.05,
+    "micro-concentration": 0.1,
+    "labels": 0.5,
+    "regression": 0.2,
 }
 #: Without trusted rows: (score, share of clean rows above it) on clean real tables: the
 #: mean over the tables and two standard errors, since other tables differ from these.
