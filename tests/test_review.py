@@ -427,11 +427,8 @@ def test_a_draw_is_of_all_rows_and_hangs_on_neither_shards_nor_order(tmp_path: P
     ids = [f"r{i}" for i in range(300)]
     back = whole.take(pa.array(range(299, -1, -1)))
     orders = []
-    for name, rows, named, size in (
-        ("a", whole, ids, 300),
-        ("b", whole, ids, 7),
-        ("c", back, ids[::-1], 50),
-    ):
+    ways = (("a", whole, ids, 300), ("b", whole, ids, 7), ("c", back, ids[::-1], 50))
+    for name, rows, named, size in ways:
         store = Store.open(tmp_path / name, SALT)
         publish_rows(store, rows, ids=named, shard_rows=size, unreadable=3)
         held = Held.of(store, "loans")

@@ -291,6 +291,7 @@ def test_nothing_of_hostile_rows_runs_in_the_review(browser: Browser, hostile: L
         page.click("#together ~ ol a >> nth=0")
         seen.check()
         for there in (
+            "/audit",
             "/rulings",
             "/publish",
             "?label=%3Cscript%3Epwned(1)%3C/script%3E",
@@ -358,6 +359,28 @@ def test_nothing_of_hostile_rows_runs_in_the_report(browser: Browser, tmp_path: 
 # ------------------------------------------------------------------ for everybody
 
 
+def test_an_audit_with_the_keyboard_and_without_scripts(browser: Browser, loans: Live) -> None:
+    for scripts in (True, False):
+        with watching(browser, loans.home, java_script_enabled=scripts) as seen:
+            page = seen.page
+            page.goto(loans.entrance)
+            page.goto(f"{loans.home}/d/loans")
+            page.click(".invite a")
+            first = page.locator("input[name=id]").get_attribute("value")
+            for key, name in (("a", "keep"), ("q", "quarantine")):
+                with page.expect_navigation():
+                    page.keyboard.press(key) if scripts else page.click(f"button[value={name}]")
+                assert f"1 row ruled {name}" in words(page)
+            assert "of 300" in words(page)
+            for _ in range(2):
+                with page.expect_navigation():
+                    page.keyboard.press("u") if scripts else page.click("main >> text=/^Undo/")
+            assert page.locator("input[name=id]").get_attribute("value") == first
+            assert not seen.alarms
+    verdicts = [verdict for verdict, _ in loans.rulings("loans")]
+    assert verdicts == ["keep", "quarantine", "none", "none"] * 2
+
+
 def test_axe_finds_no_serious_fault(browser: Browser, pets: Live) -> None:
     found = {}
     with watching(browser, pets.home) as seen:
@@ -389,6 +412,9 @@ def test_axe_finds_no_serious_fault_on_a_phone(browser: Browser, loans: Live) ->
         found["row"] = faults(page)
         page.click("button[value=keep]")
         found["next"] = faults(page)
+        page.goto(f"{loans.home}/d/loans/audit")
+        page.click("summary")
+        found["audit"] = faults(page)
         page.goto(f"{loans.home}/d/loans/publish")
         found["publish"] = faults(page)
         page.goto(f"{loans.home}/d/loans/audit")
@@ -467,6 +493,7 @@ def test_no_page_is_wider_than_the_screen(browser: Browser, hostile: Live, width
             "/d/loans?state=all",
             group,
             row,
+            "/d/loans/audit",
             "/d/loans/rulings",
             "/d/loans/publish",
             "/help",
