@@ -422,22 +422,6 @@ def test_axe_finds_no_serious_fault_on_a_phone(browser: Browser, loans: Live) ->
     assert not any(found.values()), found
 
 
-def test_an_audit_goes_on_with_the_next_row(browser: Browser, loans: Live) -> None:
-    with watching(browser, loans.home) as seen:
-        page = seen.page
-        page.goto(loans.entrance)
-        page.goto(f"{loans.home}/d/loans/audit")
-        first = page.text_content(".what .id")
-        page.keyboard.press("a")
-        page.wait_for_selector("text=1 of 300")
-        assert page.text_content(".what .id") != first
-        page.keyboard.press("u")
-        page.wait_for_selector("text=0 of 300")
-        page.goto(f"{loans.home}/d/loans/audit")
-        assert page.text_content(".what .id") == first
-        seen.check()
-
-
 def test_axe_finds_no_serious_fault_in_a_report(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     facts = make_run(tmp_path / "run", unreadable=["1,2,3"])
