@@ -12,6 +12,7 @@ NAMES = (
     "clean",
     "trusted",
     "vouching",
+    "audit",
     "quality",
     "flips",
     "slices",
