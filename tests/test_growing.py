@@ -120,7 +120,7 @@ def test_fits_look_at_clean_rows_of_the_release(landing: Path) -> None:
         for shard in data.published_files()[: len(data.earlier)]
     ]
     assert {row for part in held for row in part} == clean
-    dataset = ran.work.plain
+    dataset = ran.work.plain.learned
     assert dataset.rows == 150 + len(clean)
     assert sum(shard.rows for shard in dataset.judged) == 150
 
