@@ -322,16 +322,13 @@ def rightness(rows: pa.Table) -> NDArray[np.float64]:
 
 def test_trusted_rows_do_not_lower_recall_and_cost_hardly_a_clean_row() -> None:
     found: dict[int, list[float]] = {0: [], 150: [], 300: []}
-    lost = []
     for seed in range(2):
         rows, bad = flipped_at_random(seed)
         vouched = table(100 + seed, 300, gap=2.0)
         for count, shares in found.items():
             over = quarantined(rows, vouched.slice(0, count) if count else None)
             shares.append(float(over[bad].mean()))
-            lost.append(float(over[~bad].mean()))
-    assert np.mean(lost) <= 0.01
-    assert max(lost) <= 0.015
+            assert over[~bad].mean() <= 0.01
     assert np.mean(found[150]) >= np.mean(found[0]) > 0.3
     assert np.mean(found[300]) >= np.mean(found[0])
 
@@ -350,7 +347,7 @@ def test_trusted_rows_chosen_near_the_boundary_do_not_hide_flips() -> None:
     near = pool.take(pa.array(np.argsort(rightness(pool), kind="stable")[300:450]))
     over = quarantined(rows, near)
     assert over[bad].mean() >= quarantined(rows, None)[bad].mean()
-    assert over[~bad].mean() <= 0.025
+    assert over[~bad].mean() <= 0.02
 
 
 def test_trusted_rows_of_one_class_do_not_make_the_others_suspect() -> None:

@@ -121,7 +121,7 @@ class Recalled:
         """
         # Both compare an array of objects value by value, None among them.
         labels = batch.labels
-        named = labels != None if self.label is None else labels == self.label  # noqa: E711
+        named = np.not_equal(labels, None) if self.label is None else labels == self.label
         meant = named.astype(bool) & batch.has_image
         out = np.zeros(len(batch))
         if meant.any():

@@ -91,9 +91,9 @@ class Policy:
 SHARES: Mapping[str, float] = {
     "outliers": 0.15,
     "micro-votes": 0.05,
-    "micro-concentration": 0.1,
-    "labels": 0.5,
-    "regression": 0.2,
+    "micro-concentration": 0.15,
+    "labels": 0.4,
+    "regression": 0.25,
 }
 #: Without trusted rows: (score, share of clean rows above it) on clean real tables: the
 #: mean over the tables and two standard errors, since other tables differ from these.
