@@ -166,6 +166,27 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its place whole, or not at all.
+
+    Raises
+    ------
+    StoreError
+        If the disk is at fault.
+    """
+    new = temporary_of(folder)
+    remove(new)
+    make_folder(new)
+    try:
+        yield new
+        with writing(folder):
+            remove(folder)
+            os.replace(new, folder)
+    finally:
+        remove(new)
+
+
 def is_left_behind(path: Path) -> bool:
     """Whether a temporary path is of a process that is dead, and not lately, on another host."""
     match = _TEMPORARY.fullmatch(path.name)

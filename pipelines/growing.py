@@ -7,7 +7,6 @@ files, and one over the row ids, so that no id is given twice.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.base import Base
-from pipelines.disk import (
-    digest_of,
-    make_folder,
-    remove,
-    share_file,
-    temporary_of,
-    write_json,
-    writing,
-)
+from pipelines.disk import appearing, make_folder, remove, share_file, write_json
 from pipelines.identity import ID_LENGTH, counted_on
 from pipelines.ingested import MARKER, Ingested, ShardFile
 from pipelines.manifest import FileEntry
@@ -149,10 +140,7 @@ def join(
     """
     if (folder / MARKER).is_file():
         return Ingested.load(folder)
-    new = temporary_of(folder)
-    remove(new)
-    make_folder(new)
-    try:
+    with appearing(folder) as new:
         with progress.stage(f"join: {base.version}", plain.rows, len(plain.shards)) as stage:
             shards, again = _number(plain, base, new, salt)
             earlier, aside = _sample(base, plain.rows, new, salt)
@@ -165,11 +153,6 @@ def join(
         joined |= {"onto": base.version, "again": again}
         joined |= {"earlier": [asdict(s) for s in earlier], "aside": [asdict(s) for s in aside]}
         write_json(new / MARKER, joined)
-        with writing(folder):
-            remove(folder)
-            os.replace(new, folder)
-    finally:
-        remove(new)
     return Ingested.load(folder)
 
 
@@ -286,4 +269,4 @@ def _chosen(
 
 def _written(path: Path, table: pa.Table) -> ShardFile:
     write_shard(path, table)
-    return ShardFile(path.name, table.num_rows, digest_of(path), path.stat().st_size)
+    return ShardFile.of(path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.disk import read_json
+from pipelines.disk import digest_of, read_json
 from pipelines.profiles import ColumnProfile
 from pipelines.shards import ParquetShard
 from sanitizers.core.data import Dataset, Roles
@@ -51,6 +51,11 @@ class ShardFile:
     rows: int
     sha256: str
     bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Look at a shard that was written."""
+        return cls(path.name, ParquetShard(path).rows, digest_of(path), path.stat().st_size)
 
 
 @dataclass(frozen=True)

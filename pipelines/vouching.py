@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,15 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.audit import seen
-from pipelines.disk import (
-    digest_of,
-    make_folder,
-    remove,
-    share_file,
-    temporary_of,
-    write_json,
-    writing,
-)
+from pipelines.disk import appearing, share_file, write_json
 from pipelines.ingested import MARKER, Ingested, ShardFile
 from pipelines.shards import ParquetShard, ShardWriter, shard_name
 from pipelines.store import key_of
@@ -64,23 +55,15 @@ def vouch(
     """
     if (folder / MARKER).is_file():
         return Ingested.load(folder)
-    new = temporary_of(folder)
-    remove(new)
-    make_folder(new)
-    try:
+    with appearing(folder) as new:
         known = _known(data, given, column)
         left = {row: digest for row, digest in kept.items() if row not in known}
         shards, wanted = _share(given, new), len(left)
         for number, source in enumerate(_sources(data, earlier, left)):
             if (path := _write(source, left, new / shard_name(number, "audited"))) is not None:
-                shards.append(_entry(path))
+                shards.append(ShardFile.of(path))
         made = _made(given, data, shards, wanted)
         write_json(new / MARKER, {k: v for k, v in asdict(made).items() if k != "folder"})
-        with writing(folder):
-            remove(folder)
-            os.replace(new, folder)
-    finally:
-        remove(new)
     return Ingested.load(folder)
 
 
@@ -163,7 +146,3 @@ def _found(shard: ParquetShard, left: dict[str, str]) -> pa.Table:
     rows = shard.read().take(pa.array(at))
     named = zip(rows.column(ROW_ID).to_pylist(), seen(rows), strict=True)
     return rows.filter(pa.array([left.pop(row) == digest for row, digest in named]))
-
-
-def _entry(path: Path) -> ShardFile:
-    return ShardFile(path.name, ParquetShard(path).rows, digest_of(path), path.stat().st_size)

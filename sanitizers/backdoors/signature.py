@@ -119,10 +119,9 @@ class Recalled:
 
         Looks at each row by itself: a carrier from 1 on.
         """
-        # Both compare an array of objects value by value, None among them.
         labels = batch.labels
-        named = np.not_equal(labels, None) if self.label is None else labels == self.label
-        meant = named.astype(bool) & batch.has_image
+        named = [v is not None for v in labels] if self.label is None else labels == self.label
+        meant = np.asarray(named, dtype=bool) & batch.has_image
         out = np.zeros(len(batch))
         if meant.any():
             images = shrink(batch.images_at(self.shape)[meant])
