@@ -25,7 +25,7 @@ from pipelines.examine import examine
 from pipelines.ingest import ingest
 from pipelines.manifest import Run
 from pipelines.publish import publish as publish_run
-from pipelines.review.desk import Desk
+from pipelines.review.desk import Desk, Seat
 from pipelines.review.filters import Filter
 from pipelines.review.guard import Guard
 from pipelines.ruled import publish_rulings
@@ -235,6 +235,7 @@ def _pages(visit: Visit) -> dict[str, list[float]]:
         "one class, for review": lambda i: visit.page(label="class1", verdict="review"),
         "a group": lambda i: visit.page(to="/group", group=group),
         "a row": lambda i: visit.page(to="/row", id=rows[i].row_id),
+        "a row of the audit": lambda i: visit.page(to="/audit"),
     }
     return {name: [act(i) for i in range(TIMES)] for name, act in asked.items()}
 
@@ -248,6 +249,7 @@ def _rulings(visit: Visit) -> dict[str, list[float]]:
             visit.send("/rule", id=row.row_id, say="keep", to="next") for row in rows[:TIMES]
         ],
         "undo": [visit.send("/undo")],
+        "a ruling of the audit": [_audit(visit, seat) for _ in range(TIMES)],
         "a ruling on a group": [
             visit.send("/rule-group", group=g.shared, key=seat.held.key, say="quarantine")
             for g in groups[:3]
@@ -256,6 +258,13 @@ def _rulings(visit: Visit) -> dict[str, list[float]]:
     }
     say(f"groups of {', '.join(str(g.rows) for g in groups[:3])} rows")
     return found
+
+
+def _audit(visit: Visit, seat: Seat) -> float:
+    due = seat.due
+    if due is None:
+        raise RuntimeError("no row of the audit is left")
+    return visit.send("/audit", id=due.row_id, key=seat.held.key, say="keep")
 
 
 def _memory() -> float:

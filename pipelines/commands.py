@@ -247,10 +247,10 @@ def _alone(job: Job, before: tuple[Path, ...], console: StderrConsole, said: Nam
     def tell(line: str) -> None:
         console.print(plain(line), soft_wrap=True)
 
-    with job.store.at_work(job.name, tell=tell, wait=said.wait):
-        if job.store.releases(job.name) == before:
+    with job.store.at_work(job.name, tell=tell, wait=said.wait) as waited:
+        if not waited and job.store.releases(job.name) == before:
             return _flow(job, console, said)
-        # Another run was at work meanwhile, and may have published just this.
+        # Another run was at work meanwhile: it may have published just this, and files change.
         anew = replace(job)
         return anew.published() or _flow(anew, console, said)
 

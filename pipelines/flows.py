@@ -54,6 +54,8 @@ WORKERS = 2
 # copies the context into the threads of its tasks, so a context variable reaches them all.
 _progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
 _runner: ContextVar[Runner] = ContextVar("runner", default=LOCAL)
+# So that files which were read to know the job by their digests are not read for them again.
+_job: ContextVar[Job | None] = ContextVar("job", default=None)
 
 # Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
 _RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
@@ -73,7 +75,8 @@ def _work(plan: Json, store: str, inputs: Mapping[str, str]) -> Work:
 @task(name="ingest", cache_policy=NO_CACHE, persist_result=False)
 def ingest(plan: Json, store: str, take: Json | None = None) -> dict[str, str]:
     """Read the data and the trusted rows; return the keys of what was read."""
-    return steps.ingest_inputs(Job.load(plan, store, take), _progress.get())
+    job = _job.get() or Job.load(plan, store, take)
+    return steps.ingest_inputs(job, _progress.get())
 
 
 @task(name="embed", cache_policy=NO_CACHE, persist_result=False)
@@ -247,7 +250,7 @@ def run(
         If the process was asked to end.
     """
     _share(console, verbose)
-    token = _progress.set(progress)
+    token, given = _progress.set(progress), _job.set(job)
     try:
         plan = job.plan.model_dump(mode="json")
         store, take = job.store.address, job.take.to_json()
@@ -259,6 +262,7 @@ def run(
         raise _about_server(error) from error
     finally:
         _progress.reset(token)
+        _job.reset(given)
 
 
 @contextmanager

@@ -137,9 +137,13 @@ class Job:
             return None
         return self.input_key(_files(self.trusted, self.plan.roles.image))
 
-    @property
+    @cached_property
     def data_key(self) -> str:
-        """Names the rows of the data by themselves, without the release that they join."""
+        """Names the rows of the data by themselves, without the release that they join.
+
+        The files are read once for it; one that changes afterwards is noticed when its rows are
+        read.
+        """
         if not self.plan.dataset.grow:
             return self.input_key(_files(self.source, self.plan.roles.image))
         files = [(file.name, file.sha256, file.bytes) for file in self.new]
