@@ -13,7 +13,7 @@ from typing import Self
 import pyarrow as pa
 
 from pipelines.identity import content_digests, hex_ids
-from pipelines.ingest import FILE, ROW
+from pipelines.rows import FILE, ROW
 from pipelines.rulings import NONE, Ruling
 from sanitizers.core.data import ROW_ID, ROW_KEY
 from sanitizers.core.verdicts import KEEP

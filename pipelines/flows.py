@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,6 +60,9 @@ _job: ContextVar[Job | None] = ContextVar("job", default=None)
 
 # Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
 _RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
+
+#: What most sanitizers import, once they have something to do.
+_SOON = ("faiss", "pyod.models.iforest", "pyod.models.knn", "sklearn.ensemble")
 
 #: Seconds that a notification may take.
 TELL_SECONDS = 30.0
@@ -269,6 +273,9 @@ def run(
 def _reached(server: PrefectServer | None) -> Iterator[None]:
     """Let flows run on a server of their own, or on the one that the settings name."""
     if server is not None:
+        # It takes longer to start than we to import Prefect; they wait for this in any case.
+        for name in _SOON:
+            import_module(name)
         server.wait()
         with temporary_settings({PREFECT_API_URL: server.api}), _without_heartbeat():
             yield

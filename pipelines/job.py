@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.audit import Audit
 from pipelines.base import Base
 from pipelines.fetch import fetch
 from pipelines.growing import NewFile, files_of, new_files
-from pipelines.ingest import MARKER, Ingested
+from pipelines.ingested import MARKER, Ingested
 from pipelines.manifest import tool
 from pipelines.outcome import Outcome
 from pipelines.plan import Plan
-from pipelines.publish import find_release
 from pipelines.readers.named import NamedImages
 from pipelines.readers.remote import is_url
 from pipelines.readers.sources import digest_sources, find_sources, names_of
@@ -27,7 +26,9 @@ from pipelines.reading import Like
 from pipelines.rulings import Rulings
 from pipelines.store import Store, key_of
 from pipelines.take import ALL, Take
-from pipelines.work import Work
+
+if TYPE_CHECKING:
+    from pipelines.work import Work
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ class Job:
         keys = self.input_keys()
         if not self.is_ingested(keys):
             return None
+        from pipelines.publish import find_release
+
         work = self.ingested(keys)
         found = find_release(self.store, self.name, work.key, work.data.onto)
         return None if found is None else work.outcome(found[0], already=True)
@@ -186,6 +189,8 @@ class Job:
 
     def ingested(self, keys: Mapping[str, str]) -> Work:
         """Go on where the inputs have been ingested."""
+        from pipelines.work import Work
+
         read = {part: Ingested.load(self.store.inputs(self.name, k)) for part, k in keys.items()}
         return Work(self, dict(keys), read["data"], read.get("trusted"))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pipelines.decide import Decision
 from pipelines.manifest import MANIFEST, REPORT, Manifest
 from sanitizers.risks import NOTE, PLANTED, Finding
+
+if TYPE_CHECKING:
+    from pipelines.decide import Decision
 
 #: The keys of the object that ``--json`` prints, in their order.
 JSON_KEYS = (

@@ -24,6 +24,11 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 #: Detectors by name: the module of PyOD where it is not the name in lower case.
 _MODULES = {"AutoEncoder": "auto_encoder", "DeepSVDD": "deep_svdd"}
+#: Those that need no more than PyOD itself: no import has to show that they are there.
+_USUAL = frozenset(
+    {"ABOD", "CBLOF", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN", "LODA", "LOF", "MCD", "OCSVM"}
+    | {"PCA"}
+)
 #: Trusted rows below this number do not replace the data as the reference.
 TRUSTED_LEAST = 100
 #: Parts that trusted rows are cut into.
@@ -87,7 +92,8 @@ class Outliers:
             raise PlanError(f"outliers.sample is {self.sample}", expected="at least 1")
         object.__setattr__(self, "detectors", tuple(self.detectors))
         for name in self.detectors:
-            detector_class(name)
+            if name not in _USUAL:
+                detector_class(name)
 
     def fit(self, data: Dataset) -> OutlierScorer:
         sample = data.sample(self.sample, "outliers")
@@ -160,11 +166,9 @@ def detector_class(name: str) -> type[Any]:
     """
     from pyod.models.base import BaseDetector
 
-    known = ["ABOD", "CBLOF", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN", "LODA", "LOF"]
-    known += ["MCD", "OCSVM", "PCA"]
     module = _MODULES.get(name, name.lower())
     if not module.isidentifier():
-        raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, known))
+        raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, _USUAL))
     try:
         found = getattr(importlib.import_module(f"pyod.models.{module}"), name, None)
     except ImportError as error:
@@ -178,7 +182,7 @@ def detector_class(name: str) -> type[Any]:
                 do=f"pip install {error.name}",
             ) from error
     if not (isinstance(found, type) and issubclass(found, BaseDetector)):
-        raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, known))
+        raise PlanError(f"{name!r} is not a PyOD detector", do=did_you_mean(name, _USUAL))
     return found
 
 

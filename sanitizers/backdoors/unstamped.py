@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from sanitizers.backdoors.arrays import Floats, Images, Labels, Mask, Rows, View
 from sanitizers.backdoors.evidence import Evidence
@@ -262,6 +261,8 @@ def _standard(x: Floats) -> Floats:
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks as shares in (0, 1]."""
+    from scipy.stats import rankdata
+
     return np.asarray(rankdata(values) / len(values), dtype=np.float64)
 
 
@@ -269,6 +270,8 @@ def _area(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
     """The area under the ROC curve."""
     if not len(upper) or not len(lower):
         return 0.0
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([upper, lower]))[: len(upper)]
     least = len(upper) * (len(upper) + 1) / 2
     return float((ranks.sum() - least) / (len(upper) * len(lower)))
