@@ -117,7 +117,10 @@ class Job:
         ------
         InputError
             If there is no such file, or it cannot be read.
+        PlanError
+            If the plan needs trusted rows, and there are none.
         """
+        self.plan.check_vouched(audited=bool(self.kept))
         keys = {"data": self.data_key}
         if self.base is not None:
             keys["data"] = key_of("joined", keys["data"], self.base.manifest.run)

@@ -201,9 +201,30 @@ class Plan(Part):
         """SHA-256 of what the plan decides, in hex."""
         return hashlib.sha256(canonical(self.decides())).hexdigest()
 
-    def _check(self) -> None:
+    def check_vouched(self, *, audited: bool) -> None:
+        """Refuse a sum that there are no trusted rows to calibrate on.
+
+        Parameters
+        ----------
+        audited : bool
+            Whether people have kept rows in an audit.
+
+        Raises
+        ------
+        PlanError
+        """
         from sanitizers.core.policy import SUM
 
+        vouched = self.dataset.trusted or self.roles.trusted or audited
+        if self.policy.consensus == SUM and not vouched:
+            raise PlanError(
+                f"[policy] consensus is {SUM!r}, and nobody vouches for any row",
+                expected="trusted rows, which the sum is calibrated on",
+                do="name a file of them in [dataset], or a column in [roles], as `trusted`, or "
+                "keep rows of the audit in `sanitize review`",
+            )
+
+    def _check(self) -> None:
         checked_name(self.dataset.name)
         if self.roles.label and self.roles.target:
             raise PlanError(
@@ -211,12 +232,9 @@ class Plan(Part):
                 expected="one of them",
                 do="a label is a class, a target is a number",
             )
-        if self.core_policy().consensus == SUM and not (self.dataset.trusted or self.roles.trusted):
-            raise PlanError(
-                f"[policy] consensus is {SUM!r}, and nobody vouches for any row",
-                expected="trusted rows, which the sum is calibrated on",
-                do="name a file of them in [dataset], or a column in [roles], as `trusted`",
-            )
+        self.core_policy()
+        if not self.dataset.audited:
+            self.check_vouched(audited=False)
         self.encoder()
         self.risk_settings()
         self._check_notify()

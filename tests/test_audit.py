@@ -21,7 +21,7 @@ from pipelines.take import Take
 from pipelines.verify import verify
 from pipelines.vouched import Vouched
 from sanitizers.core.data import ROW_ID
-from sanitizers.core.errors import IntegrityError
+from sanitizers.core.errors import IntegrityError, PlanError
 from sanitizers.core.verdicts import KEEP, QUARANTINE
 from tests.pictures import colours, encoded
 from tests.staged import Ran, run_stages
@@ -94,6 +94,22 @@ def test_the_next_run_trusts_what_an_audit_kept(landing: Path) -> None:
     )
     assert before["outliers"].startswith("score")
     assert after["outliers"].startswith("p ")
+
+
+def test_a_sum_may_be_calibrated_on_them_alone(landing: Path) -> None:
+    def summed(*, audited: bool = True) -> Job:
+        plain = job(landing, audited=audited)
+        plan = {**plain.plan.model_dump(), "policy": {"consensus": "sum"}}
+        return Job(Plan.make(plan), plain.store)
+
+    first = run_stages(job(landing))
+    with pytest.raises(PlanError, match="nobody vouches for any row"):
+        summed().published()
+    with pytest.raises(PlanError, match="nobody vouches for any row"):
+        summed(audited=False)
+    keep(first, *clean(first, 120))
+    second = run_stages(summed())
+    assert "consensus" in {check.sanitizer for check in Manifest.load(second.release).checks}
 
 
 def test_nothing_new_is_nothing_to_do(landing: Path) -> None:
@@ -240,15 +256,20 @@ def test_beside_a_file_and_a_column_none_is_taken_twice(landing: Path, tmp_path:
     assert is_given.tolist() == [i < 80 for i in range(len(table))]
 
 
-def test_with_images(tmp_path: Path) -> None:
-    pictures = [encoded(colours(seed=i), "PNG") for i in range(60)]
-    words = ["cat", "dog"] * 30
-    table = pa.table({"picture": pa.array(pictures, pa.binary()), "class": words})
-    pq.write_table(table, tmp_path / "a.parquet")
+def test_with_images_that_grow(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+
+    def add(name: str, seeds: range) -> None:
+        pictures = [encoded(colours(seed=i), "PNG") for i in seeds]
+        words = ["cat", "dog"] * (len(pictures) // 2)
+        table = pa.table({"picture": pa.array(pictures, pa.binary()), "class": words})
+        pq.write_table(table, tmp_path / "in" / name)
+
+    add("a.parquet", range(60))
 
     def mine() -> Job:
         plan = {
-            "dataset": {"name": "g", "source": str(tmp_path / "a.parquet")},
+            "dataset": {"name": "g", "source": str(tmp_path / "in"), "grow": True},
             "roles": {"label": "class"},
             "sanitizers": {"use": ["labels"]},
             "encoders": {"use": "pixels"},
@@ -267,6 +288,7 @@ def test_with_images(tmp_path: Path) -> None:
 
     first = ran()
     keep(first, *clean(first, 7))
+    add("b.parquet", range(60, 100))
     second = ran()
     assert vouched(second) == clean(first, 7)
     trusted = second.work.dataset.trusted_rows

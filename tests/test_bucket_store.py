@@ -351,6 +351,30 @@ def test_people_review_on_another_machine(machine: Machine, landing: Path) -> No
     assert set(held[:3]) <= set(part_of(release, "clean").column("row_id").to_pylist())
 
 
+def test_what_an_audit_kept_is_trusted_on_another_machine(machine: Machine, landing: Path) -> None:
+    run_stages(job(landing, machine("one"), grow=False))
+    desk = Desk(machine("two"))
+    kept = []
+    try:
+        seat = desk.seat("g")
+        for _ in range(3):
+            due = seat.due
+            assert due is not None
+            kept.append(due.row_id)
+            seen = seat.values_of(due)
+            seat.queue.rule([due.row_id], "keep", who="ben", why="right", group="", drawn=seen)
+    finally:
+        desk.close()
+    ran = run_stages(job(landing, machine("three"), grow=False))
+    trusted = ran.work.plain.trusted_rows
+    assert trusted is not None
+    assert sorted(trusted.row_ids.to_pylist()) == sorted(kept)
+    # What machine three has vouched for, machine one finds.
+    done = job(landing, machine("one"), grow=False).published()
+    assert done is not None
+    assert done.version == ran.release.name
+
+
 def test_a_ruling_that_the_bucket_did_not_get_was_none(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from sanitizers.core.errors import InputError, PlanError
 from tests.staged import Ran, judge_stages, run_stages
 
 ROWS = 400
+#: Who looks hardly matters here; these are quick.
+USE = ["outliers", "conflicts"]
 FOLDERS = ("clean", "review", "quarantine")
 
 
@@ -51,6 +53,7 @@ def job(landing: Path, take: Take | None = None, **dataset: object) -> Job:
         {
             "dataset": {"name": "g", "source": str(landing), "grow": True, **dataset},
             "roles": {"label": "y"},
+            "sanitizers": {"use": USE},
         }
     )
     store = Store.open(landing.parent / "store", bytes(range(32)))

@@ -107,7 +107,10 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_sum_needs_trusted_rows() -> None:
     dataset, policy = {"name": "x", "source": "b.csv"}, {"consensus": "sum"}
     with pytest.raises(PlanError, match="nobody vouches for any row; expected trusted rows"):
-        Plan.make({"dataset": dataset, "policy": policy})
+        Plan.make({"dataset": {**dataset, "audited": False}, "policy": policy})
+    audits = Plan.make({"dataset": dataset, "policy": policy})
+    with pytest.raises(PlanError, match="nobody vouches for any row; expected trusted rows"):
+        audits.check_vouched(audited=False)
     file = Plan.make({"dataset": {**dataset, "trusted": "t.csv"}, "policy": policy})
     assert file.core_policy().consensus == "sum"
     column = Plan.make({"dataset": dataset, "policy": policy, "roles": {"trusted": "ok"}})
