@@ -25,9 +25,9 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 #: Detectors by name: the module of PyOD where it is not the name in lower case.
 _MODULES = {"AutoEncoder": "auto_encoder", "DeepSVDD": "deep_svdd"}
 #: Those that need no more than PyOD itself: no import has to show that they are there.
-_USUAL = frozenset(
-    {"ABOD", "CBLOF", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN", "LODA", "LOF", "MCD", "OCSVM"}
-    | {"PCA"}
+_USUAL = (
+    *("ABOD", "CBLOF", "GMM", "HBOS", "IForest", "INNE", "KDE", "KNN", "LODA", "LOF", "MCD"),
+    *("OCSVM", "PCA"),
 )
 #: Trusted rows below this number do not replace the data as the reference.
 TRUSTED_LEAST = 100
