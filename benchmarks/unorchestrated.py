@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +24,7 @@ def run(job: Job, workers: int = 1) -> Outcome:
     workers : int
         Sanitizers that are fitted at once.
     """
-    began, timed = time.monotonic(), Timed(SILENT)
+    timed = Timed(SILENT)
     work = job.ingested(steps.ingest_inputs(job, timed))
     steps.embed_images(work, "auto", timed)
     with ThreadPoolExecutor(workers) as pool:
@@ -37,7 +36,7 @@ def run(job: Job, workers: int = 1) -> Outcome:
             scored.result()
     decided = steps.decide_all(work, timed)
     outcome = (steps.report_held if decided.held else steps.publish_rows)(work, timed)
-    metrics = steps.measure(work, outcome, timed.seconds, time.monotonic() - began, timed)
+    metrics = steps.measure(work, outcome, timed)
     steps.worth_telling(work, metrics)
     return outcome
 

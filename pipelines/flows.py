@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -51,12 +50,29 @@ from sanitizers.core.errors import PlanError
 #: 2 cores and 200,000 rows of 20 numbers two at once saved 10 % of the time for 80 MB.
 WORKERS = 2
 
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What was done while a server of our own started.
+
+    Parameters
+    ----------
+    inputs : dict of str to str
+        The keys of what was read.
+    timed : Timed
+    """
+
+    inputs: dict[str, str]
+    timed: Timed
+
+
 # A display is no value that a flow could take as a parameter, nor are open workers. Prefect
 # copies the context into the threads of its tasks, so a context variable reaches them all.
 _progress: ContextVar[Progress] = ContextVar("progress", default=SILENT)
 _runner: ContextVar[Runner] = ContextVar("runner", default=LOCAL)
 # So that files which were read to know the job by their digests are not read for them again.
 _job: ContextVar[Job | None] = ContextVar("job", default=None)
+_ahead: ContextVar[_Ahead | None] = ContextVar("ahead", default=None)
 
 # Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
 _RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
@@ -79,6 +95,8 @@ def _work(plan: Json, store: str, inputs: Mapping[str, str]) -> Work:
 @task(name="ingest", cache_policy=NO_CACHE, persist_result=False)
 def ingest(plan: Json, store: str, take: Json | None = None) -> dict[str, str]:
     """Read the data and the trusted rows; return the keys of what was read."""
+    if (ahead := _ahead.get()) is not None:
+        return ahead.inputs
     job = _job.get() or Job.load(plan, store, take)
     return steps.ingest_inputs(job, _progress.get())
 
@@ -160,23 +178,34 @@ def sanitize_dataset(
     dict
         An `Outcome` as JSON.
     """
-    began, timed = time.monotonic(), Timed(_progress.get())
-    _progress.set(timed)
-    inputs = ingest(plan, store, take)
-    work = _work(plan, store, inputs)
-    for note in work.notes:
-        _progress.get().note(note)
-    with _workers(runner):
-        embed(plan, store, inputs, device)
-        running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
-        running.append(risks.submit(plan, store, inputs))
-        for scored in running:
-            scored.result()
-    held = decide(plan, store, inputs)["held"]
-    outcome = (report if held else publish)(plan, store, inputs)
-    _summarise(Outcome.load(outcome))
-    _close(_work(plan, store, inputs), Outcome.load(outcome), timed, time.monotonic() - began)
+    with _timed() as timed:
+        inputs = ingest(plan, store, take)
+        work = _work(plan, store, inputs)
+        for note in work.notes:
+            timed.note(note)
+        with _workers(runner):
+            embed(plan, store, inputs, device)
+            running = [examine.submit(plan, store, inputs, name) for name in work.chosen.run]
+            running.append(risks.submit(plan, store, inputs))
+            for scored in running:
+                scored.result()
+        held = decide(plan, store, inputs)["held"]
+        outcome = (report if held else publish)(plan, store, inputs)
+        _summarise(Outcome.load(outcome))
+        _close(_work(plan, store, inputs), Outcome.load(outcome), timed)
     return outcome
+
+
+@contextmanager
+def _timed() -> Iterator[Timed]:
+    """Time all tasks that are started within, and what was done ahead of them."""
+    ahead = _ahead.get()
+    timed = Timed(_progress.get()) if ahead is None else ahead.timed
+    token = _progress.set(timed)
+    try:
+        yield timed
+    finally:
+        _progress.reset(token)
 
 
 @contextmanager
@@ -201,10 +230,10 @@ def tell(block: str, subject: str, text: str) -> None:
         cast(Any, loaded).notify(text, subject)
 
 
-def _close(work: Work, outcome: Outcome, timed: Timed, seconds: float) -> None:
+def _close(work: Work, outcome: Outcome, timed: Timed) -> None:
     """Write the metrics, and tell people; what was published stays so, whatever fails here."""
     try:
-        metrics = steps.measure(work, outcome, timed.seconds, seconds, timed)
+        metrics = steps.measure(work, outcome, timed)
         told = steps.worth_telling(work, metrics)
         for occasion in told:
             resource = {"prefect.resource.id": f"dataset.{outcome.dataset}"}
@@ -254,7 +283,8 @@ def run(
         If the process was asked to end.
     """
     _share(console, verbose)
-    token, given = _progress.set(progress), _job.set(job)
+    done = None if server is None else _go_ahead(job, progress)
+    token, given, ahead = _progress.set(progress), _job.set(job), _ahead.set(done)
     try:
         plan = job.plan.model_dump(mode="json")
         store, take = job.store.address, job.take.to_json()
@@ -267,15 +297,21 @@ def run(
     finally:
         _progress.reset(token)
         _job.reset(given)
+        _ahead.reset(ahead)
+
+
+def _go_ahead(job: Job, progress: Progress) -> _Ahead:
+    """Do what needs no server while ours starts, which takes longer than to import Prefect."""
+    for name in _SOON:
+        import_module(name)
+    timed = Timed(progress)
+    return _Ahead(steps.ingest_inputs(job, timed), timed)
 
 
 @contextmanager
 def _reached(server: PrefectServer | None) -> Iterator[None]:
     """Let flows run on a server of their own, or on the one that the settings name."""
     if server is not None:
-        # It takes longer to start than we to import Prefect; they wait for this in any case.
-        for name in _SOON:
-            import_module(name)
         server.wait()
         with temporary_settings({PREFECT_API_URL: server.api}), _without_heartbeat():
             yield

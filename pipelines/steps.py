@@ -31,6 +31,7 @@ from pipelines.report_facts import Previous, SanitizerCard
 from pipelines.risks import Looked, look
 from pipelines.runners import LOCAL, Runner
 from pipelines.seen import looked_at
+from pipelines.timing import Timed
 from pipelines.vouching import vouch
 from pipelines.work import Work
 from sanitizers.core.consensus import CONSENSUS
@@ -266,20 +267,14 @@ def _looked_for(work: Work) -> tuple[str, ...]:
     return tuple(name for name in work.looked.use if name != PLANTED or work.suspects)
 
 
-def measure(
-    work: Work,
-    outcome: Outcome,
-    seconds: Mapping[str, float],
-    whole_seconds: float,
-    progress: Progress,
-) -> Metrics:
+def measure(work: Work, outcome: Outcome, timed: Timed) -> Metrics:
     """Write down what the run came to, in numbers; a disk that refuses is told, no more."""
-    metrics = Metrics.of(work, outcome, seconds, whole_seconds)
+    metrics = Metrics.of(work, outcome, timed.seconds, timed.whole_seconds)
     try:
         metrics.write(work.job.store)
         work.job.store.give(work.folder)
     except SanitizeError as error:
-        progress.note(f"{work.job.name}: the metrics were not written: {error}")
+        timed.note(f"{work.job.name}: the metrics were not written: {error}")
     return metrics
 
 

@@ -50,10 +50,18 @@ class Timed:
     seconds : dict of str to float
         For each stage that was opened what it took; stages that were done by an earlier
         run are not opened. Stages may lie in one another and beside one another.
+    began : float
+        When it was made, by the monotonic clock.
     """
 
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def whole_seconds(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self.began
 
     def stage(self, name: str, total: int | None = None, shards: int | None = None) -> Stage:
         """Open a stage that is timed."""

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,8 +18,12 @@ import pytest
 from pipelines import publish as publishing
 from pipelines.cli import command
 from pipelines.job import Job
+from pipelines.manifest import Manifest
+from pipelines.metrics import Metrics
 from pipelines.plan import Plan
+from pipelines.progress import SILENT
 from pipelines.store import Store
+from pipelines.terminal import StderrConsole
 from pipelines.verify import verify
 
 ROWS = 300
@@ -92,6 +98,42 @@ def test_a_table_is_sanitized_and_the_same_again_is_nothing_to_do(
     status, out, err = run(capsys, "a.csv", "--label", "y", "--json", "--fail-on", "quarantine")
     held = bool(said["quarantine"])
     assert (status, json.loads(out)["held"]) == (int(held), held)
+
+
+def test_rows_are_read_while_the_server_starts(
+    flow_runs: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    from pipelines import flows, steps
+
+    tables = {"dataset": {"name": "a", "source": "a.csv"}, "roles": {"label": "y"}}
+    plan = Plan.make({**tables, "sanitizers": {"use": ["outliers"]}})
+    job = Job(plan, Store.open(folder / "store"))
+    read, ingest_inputs = [], steps.ingest_inputs
+
+    def ingest(*given: Any) -> dict[str, str]:
+        read.append(time.monotonic())
+        return ingest_inputs(*given)
+
+    class Server:
+        api = PREFECT_API_URL.value()
+
+        def wait(self) -> None:
+            assert len(read) == 1
+            assert job.is_ingested(job.input_keys())
+
+    monkeypatch.setattr(steps, "ingest_inputs", ingest)
+    said = flows.run(job, SILENT, StderrConsole(), cast(Any, Server()))
+    assert len(read) == 1, "and not again by the flow"
+    assert said.release is not None
+    metrics = Metrics.load(job.store.run("a", Manifest.load(Path(said.release)).run))
+    assert 0 < metrics.seconds["ingest"] < metrics.whole_seconds
+
+    # What was read for one run is not taken for another.
+    (folder / "a.csv").write_text(table(seed=1))
+    again = flows.run(replace(job), SILENT, StderrConsole())
+    assert (again.version, len(read)) == ("2.0.0", 2)
 
 
 def test_over_the_budget_nothing_is_published(

@@ -11,7 +11,11 @@ from sanitizers.core.sanitizer import Sanitizer
 from sanitizers.testing import LAWS, THREATS, Threat
 
 #: Settings that make a law quick; the laws hold for any.
-QUICK = {"backdoors": {"epochs": 8}, "labels": {"folds": 3, "trees": 20}}
+QUICK = {
+    "backdoors": {"epochs": 8},
+    "labels": {"folds": 3, "trees": 20},
+    "regression": {"folds": 3},
+}
 
 
 @pytest.mark.parametrize("name", SANITIZERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -82,13 +83,15 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def test_a_run_is_counted_as_it_was_published(ran: Ran) -> None:
     outcome = ran.work.outcome(ran.release)
-    made = steps.measure(ran.work, outcome, {"ingest": 0.25}, 1.5, SILENT)
+    timed = Timed(SILENT, {"ingest": 0.25}, began=time.monotonic() - 1.5)
+    made = steps.measure(ran.work, outcome, timed)
     assert made.rows == made.keep + made.review + made.quarantine == 301
     assert made.keep == ran.part("clean").num_rows
     assert made.quarantine == ran.part("quarantine").num_rows > 0
     assert (made.version, made.held, made.triggers) == ("1.0.0", False, 0)
     assert sum(made.findings.values()) == len(ran.work.findings)
     assert Metrics.load(ran.work.folder) == made
+    assert 1.5 <= made.whole_seconds < 60
     told = samples((ran.work.job.store.dataset("a") / PROMETHEUS).read_bytes())
     rows = {dict(labels)["verdict"]: v for (n, labels), v in told.items() if n == "sanitize_rows"}
     assert rows == {"keep": made.keep, "review": made.review, "quarantine": made.quarantine}
@@ -112,7 +115,7 @@ def test_a_disk_that_refuses_the_metrics_is_told_and_fails_nothing(
 
     monkeypatch.setattr(module, "write_json", refuse)
     outcome = ran.work.outcome(ran.release)
-    assert steps.measure(ran.work, outcome, {}, 0.0, Lines()).version == "1.0.0"
+    assert steps.measure(ran.work, outcome, Timed(Lines())).version == "1.0.0"
     assert Lines.told == ["a: the metrics were not written: no space left on the disk"]
 
 
@@ -147,7 +150,7 @@ def test_a_stage_is_timed_and_told_where_it_would_be() -> None:
 
 
 def test_metrics_that_were_changed_are_refused(ran: Ran) -> None:
-    steps.measure(ran.work, ran.work.outcome(ran.release), {}, 0.0, SILENT)
+    steps.measure(ran.work, ran.work.outcome(ran.release), Timed(SILENT))
     file = ran.work.folder / METRICS
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rows": "many"}))
     with pytest.raises(IntegrityError, match="rows"):

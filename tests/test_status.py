@@ -19,6 +19,7 @@ from pipelines.rulings import Rulings
 from pipelines.status import STOPPED, DatasetState, states
 from pipelines.status_text import text
 from pipelines.store import Store
+from pipelines.timing import Timed
 from pipelines.work import Work
 from sanitizers.core.errors import PlanError
 from tests.staged import judge_stages, run_stages
@@ -44,7 +45,7 @@ def job(store: Store, name: str = "a", **policy: object) -> Job:
 def held(one: Job) -> Work:
     work = judge_stages(one)
     outcome = steps.report_held(work, SILENT)
-    steps.measure(work, outcome, {}, 0.0, SILENT)
+    steps.measure(work, outcome, Timed(SILENT))
     return work
 
 
