@@ -15,6 +15,7 @@ NAMES = (
     "audit",
     "quality",
     "flips",
+    "ceiling",
     "slices",
     "lines",
     "regression",
