@@ -36,6 +36,10 @@ CLASS_LEAST = 10
 TRUSTED_LEAST = 100
 #: Pass by pass: a label this much less probable than the likeliest does not train models.
 DENIED = (0.3, 0.5)
+#: From this share of labels on that were replaced, as the first models and trusted rows tell,
+#: those that the models deny train no second ones. On clean tables of the tuning half it is at
+#: most 0.6 %, with 10 % random flips at least 9 %.
+NOISY = 0.02
 #: At the temperature of each: models of all rows pass over a label that is at most so much less
 #: probable than the likeliest, which models without some rows deny by at least so much.
 HIDDEN = (0.3, 0.7)
@@ -107,6 +111,12 @@ class Labels:
     by models of all rows. Clean rows that were left out pass for noise, so the temperature
     is then the higher of the data's and the trusted rows' own.
 
+    Where no such flips come to light and labels are noisy all the same, rows that the models
+    deny leave, but at least half of every class stays, and second models take the place of the
+    first where trusted labels are likelier by them. Without trusted rows nothing tells where
+    second models are too sure of themselves, and they cost more finds than they won (of 20 %
+    random flips, seven tuning tables: 51 against 57 %).
+
     References
     ----------
     Northcutt, Jiang and Chuang, "Confident learning", JAIR 2021, for out-of-fold
@@ -148,6 +158,12 @@ class Labels:
             told_then = _Told.of(sifted, rows, trusted)
             if told_then.uncovers(told):
                 return _calibrate(sifted, told_then.P, told_then.careful, told_then.rate)
+        if told.rate >= NOISY:
+            believed = rows.take(_believed(plain, rows))
+            second = LabelScorer(classes, self._fit_folds(believed, trusted, classes, folds))
+            told_then = _Told.of(second, rows, trusted)
+            if told_then.likelier(told):
+                plain, told = second, told_then
         return _calibrate(plain, told.P, told.together, told.rate)
 
     def _folds_of(self, rows: int) -> int:
@@ -310,6 +326,10 @@ class _Told:
         )
         return cls(P, own, joint, rate, temperatures(*vouched), margins, usual)
 
+    def likelier(self, plain: _Told) -> bool:
+        """Whether trusted labels are likelier by models without some rows."""
+        return self.vouched.log_likelihood - plain.vouched.log_likelihood >= LIKELIER
+
     def uncovers(self, plain: _Told) -> bool:
         """Whether models without some rows tell of flips that models of all rows believe in.
 
@@ -317,7 +337,7 @@ class _Told:
         often than trusted ones; or the data were more doubtful than trusted labels allow, for
         flips that agree look like classes that overlap, and are no longer.
         """
-        if self.vouched.log_likelihood - plain.vouched.log_likelihood < LIKELIER:
+        if not self.likelier(plain):
             return False
         hidden, usual = (
             (before <= HIDDEN[0]) & (after >= HIDDEN[1])
@@ -411,6 +431,20 @@ def _drawn_alike(trusted: Batch, rows: Batch, classes: Sequence[str]) -> bool:
     # What a random sample is apart from the data, in the mean.
     chance = np.sqrt(share * (1 - share) / (2 * np.pi * counts.sum())).sum()
     return bool(apart <= APART + 2 * chance)
+
+
+def _believed(fitted: LabelScorer, rows: Batch) -> NDArray[np.bool_]:
+    """Rows that models do not deny, and at least half of those with each label, shape (n,).
+
+    Else a class that is rare and hard to tell would go whole, and its clean rows be denied.
+    """
+    margins = _margins(fitted.probabilities(rows), rows, fitted.classes)
+    codes = _codes(rows.labels, fitted.classes)
+    kept = margins < DENIED[0]
+    for code in np.unique(codes):
+        mine = codes == code
+        kept[mine] |= margins[mine] <= np.median(margins[mine])
+    return kept
 
 
 def _training(

@@ -13,9 +13,22 @@ from sanitizers.core.calibration import ConformalNull, Null
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.core.kernels import robust_scale
-from sanitizers.core.slices import LEAST_ROWS, LEAST_SLICES, SliceModels, cut_by
+from sanitizers.core.slices import (
+    LEAST_ROWS,
+    LEAST_SLICES,
+    SliceModels,
+    chance_of_crowding,
+    crowding,
+    cut_by,
+)
 
 TRUSTED_LEAST = 100
+#: So many nearest rows of a concentrated one are looked at for the slices that they are from.
+NEAREST = (8, 15, 30, 60)
+#: For this share of the rows, at most, chance alone makes them crowd into as few slices.
+CHANCE = 1e-3
+#: What a score is cut to where chance alone may have brought the rows together.
+BY_CHANCE = 3.0
 
 
 def _check(slices: int, neighbours: int, rows: int) -> None:
@@ -149,6 +162,12 @@ class MicroConcentration:
     rows, so an attacker who *adds* rows to 9 of 20 days until they are 30 % of them has rows
     in 11 of 20 slices.
 
+    Rows of kinds that are rare and dense by nature can be at home in their own slice by chance:
+    it has five of a dozen, and another none. So a high score stands only where the nearest rows
+    of all slices crowd into a few of them, as, if all came in any order, those of one row in
+    1,000 do (the sum of squares of how many each slice has). Otherwise it is 3, which is not
+    unusual.
+
     References
     ----------
     Our own rule; near to Cretu et al. 2008 in slicing, and to density-ratio tests such as
@@ -176,7 +195,7 @@ class MicroConcentration:
             slicing = cut_by(sample, by, slices)
             models = SliceModels.fit(sample, slicing, self.rows, self.neighbours)
             if models is not None:
-                views.append((models, *robust_scale(_log_ratio(models, sample))))
+                views.append(ConcentrationView.of(models, sample))
         return ConcentrationScorer(tuple(views))
 
     def reason(self, score: float, hint: str | None) -> str:
@@ -186,6 +205,52 @@ class MicroConcentration:
             f"has near neighbours in {where} and not elsewhere "
             f"({score:.1f} robust standard deviations)"
         )
+
+
+@dataclass(frozen=True)
+class ConcentrationView:
+    """The models of one cut, and what is usual of them.
+
+    Parameters
+    ----------
+    models : SliceModels
+    middle, spread : float
+        Of the log-ratios.
+    crowded : tuple of int
+        For each of `NEAREST` the least `crowding` that chance hardly ever brings about.
+    """
+
+    models: SliceModels
+    middle: float
+    spread: float
+    crowded: tuple[int, ...]
+
+    @classmethod
+    def of(cls, models: SliceModels, sample: Batch) -> ConcentrationView:
+        """See what is usual in a sample."""
+        sizes = np.array([len(reference) for reference in models.references], dtype=np.float64)
+        chances = chance_of_crowding(sizes / sizes.sum(), max(NEAREST))[list(NEAREST)]
+        at_least = chances[:, ::-1].cumsum(axis=1)[:, ::-1]
+        crowded = (at_least > CHANCE / len(NEAREST)).sum(axis=1)
+        middle, spread = robust_scale(_log_ratio(models, sample))
+        return cls(models, middle, spread, tuple(crowded.tolist()))
+
+    def score(self, batch: Batch) -> NDArray[np.float64]:
+        """The log-ratios in robust deviations; `BY_CHANCE` at most where that explains them."""
+        scores = (_log_ratio(self.models, batch) - self.middle) / self.spread
+        high = np.flatnonzero(scores > BY_CHANCE)
+        if len(high):
+            scores[high[~self.came_together(batch.take(high))]] = BY_CHANCE
+        return scores
+
+    def came_together(self, batch: Batch) -> NDArray[np.bool_]:
+        """Whether nearest rows crowd into fewer slices than chance brings about, shape (n,)."""
+        origins = self.models.origins(batch, max(NEAREST))
+        slices = len(self.models.references)
+        together = np.zeros(len(batch), dtype=bool)
+        for count, least in zip(NEAREST, self.crowded, strict=True):
+            together |= crowding(origins[:, :count], slices) >= least
+        return together
 
 
 def _log_ratio(models: SliceModels, batch: Batch) -> NDArray[np.float64]:
@@ -206,22 +271,23 @@ def _far(foreign: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ConcentrationScorer:
-    """Fitted slice models by time, by source, or both, each with its scale."""
+    """Fitted slice models by time, by source, or both."""
 
-    views: tuple[tuple[SliceModels, float, float], ...]
+    views: tuple[ConcentrationView, ...]
     null: None = None
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         scores = np.full(len(batch), np.nan)
-        for models, middle, spread in self.views:
-            scores = np.fmax(scores, (_log_ratio(models, batch) - middle) / spread)
+        for view in self.views:
+            scores = np.fmax(scores, view.score(batch))
         return scores
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
         # With two views a row is at home in one of them at least.
         places: list[list[str]] = [[] for _ in range(len(batch))]
-        for models, _, _ in self.views:
-            for place, s in zip(places, models.slicing.assign(batch), strict=True):
+        for view in self.views:
+            slicing = view.models.slicing
+            for place, s in zip(places, slicing.assign(batch), strict=True):
                 if s >= 0:
-                    place.append(models.slicing.names[s])
+                    place.append(slicing.names[s])
         return [" or ".join(place) or None for place in places]

@@ -20,8 +20,10 @@ from sanitizers.core.slices import (
     SliceModels,
     SourceSlices,
     TimeSlices,
+    chance_of_crowding,
+    crowding,
 )
-from sanitizers.micro_models import MicroConcentration, MicroVotes
+from sanitizers.micro_models import BY_CHANCE, CHANCE, NEAREST, MicroConcentration, MicroVotes
 
 ROLES = Roles(time="t", source="s", features=("a", "b", "c"))
 
@@ -271,7 +273,8 @@ def test_concentration_holds_up_to_two_thirds_of_the_slices_and_breaks_beyond(
 def test_concentration_is_the_log_ratio_of_far_foreign_to_own_distance() -> None:
     given, _ = flooded(2)
     scorer = MicroConcentration(slices=10, rows=100, neighbours=5).fit(given)
-    ((models, middle, spread),) = scorer.views
+    (view,) = scorer.views
+    models, middle, spread = view.models, view.middle, view.spread
     rows = batch(given).take(np.arange(0, 2000, 41))
     sample = given.sample(2 * 10 * 100, "micro-models")
     logs = np.log(brute(models, sample, rows) + models.offset)
@@ -279,6 +282,101 @@ def test_concentration_is_the_log_ratio_of_far_foreign_to_own_distance() -> None
     # The sixth nearest of nine: two thirds of them are not farther.
     slow = [np.sort(np.delete(logs[i], own[i]))[5] - logs[i, own[i]] for i in range(len(rows))]
     assert scorer.score(rows) == pytest.approx((np.array(slow) - middle) / spread, abs=1e-3)
+
+
+@pytest.mark.parametrize("shares", [[0.25] * 4, [0.7, 0.1, 0.1, 0.1, 0.0]])
+@pytest.mark.parametrize("draws", [1, 5, 12])
+def test_the_chance_of_crowding_is_that_of_draws(shares: list[float], draws: int) -> None:
+    drawn = np.random.default_rng(0).multinomial(draws, shares, 100_000)
+    seen = np.bincount((drawn**2).sum(axis=1), minlength=draws**2 + 1) / 100_000
+    for most in (draws, 12):  # fewer draws are known from the chances of more
+        chance = chance_of_crowding(np.array(shares), most)[draws]
+        assert chance.sum() == pytest.approx(1.0)
+        assert chance[: draws**2 + 1] == pytest.approx(seen, abs=0.008)
+
+
+def test_crowding_is_the_sum_of_squares_of_how_many_come_from_each_slice() -> None:
+    origins = np.array([[0, 1, 2, 3], [2, 2, 2, 2], [0, 0, 3, -1]])
+    assert crowding(origins, 4).tolist() == [4, 16, 5]
+
+
+def test_origins_are_the_slices_of_the_nearest_rows_of_all() -> None:
+    given = data(13, 400, replace(ROLES, source=None))
+    sample = given.sample(10_000, "p")
+    models = SliceModels.fit(sample, TimeSlices.fit(sample, 5), 60, 3)
+    assert models is not None
+    rows = batch(given).take(np.arange(0, 400, 7))
+    found = models.origins(rows, 12)
+    references = np.vstack(models.references)
+    slices = np.repeat(np.arange(5), [len(r) for r in models.references])
+    for i in range(len(rows)):
+        gaps = np.sqrt(((references - rows.wide[i]) ** 2).sum(axis=1))
+        near = [s for gap, s in sorted(zip(gaps.tolist(), slices.tolist(), strict=True)) if gap > 0]
+        assert found[i].tolist() == near[:12]
+    assert (models.origins(rows, 400)[:, -101:] == -1).all()  # 300 are known, less itself
+
+
+def test_of_many_copies_not_all_come_from_the_first_slices() -> None:
+    given = data(14, 1000, replace(ROLES, source=None))
+    table = given.shards[0].read()
+    for i, name in enumerate("abc"):
+        values = np.where(np.arange(1000) % 10 < 7, 1.0, table.column(name).to_numpy())
+        table = table.set_column(i, name, pa.array(values))
+    same = Dataset.from_table(table, replace(ROLES, source=None))
+    sample = same.sample(10_000, "p")
+    models = SliceModels.fit(sample, TimeSlices.fit(sample, 10), 100, 5)
+    assert models is not None
+    copies = batch(same).take(np.flatnonzero(np.arange(1000) % 10 < 7))
+    distinct = [len(set(row.tolist())) for row in models.origins(copies, 30)]
+    assert min(distinct) >= 8
+
+
+def kinds(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Twenty dense kinds of some twenty rows each, which came at any time, and a cluster."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(2000, 3))
+    rows[:400] = np.repeat(rng.normal(size=(20, 3)), 20, axis=0) + 0.003 * rng.normal(size=(400, 3))
+    rows = rows[rng.permutation(2000)]
+    came = np.zeros(2000, dtype=bool)
+    came[300:340] = True
+    rows[came] = 1.5 + 0.003 * rng.normal(size=(40, 3))
+    given = data(seed, 2000, replace(ROLES, source=None))
+    table = given.shards[0].read()
+    for i, name in enumerate("abc"):
+        table = table.set_column(i, name, pa.array(rows[:, i]))
+    return Dataset.from_table(table, replace(ROLES, source=None)), came
+
+
+def test_what_chance_explains_is_not_unusual_and_what_came_together_is() -> None:
+    """Of a kind of twenty rows a slice has four and others none: a high score, by chance."""
+    explained = 0
+    for seed in range(3):
+        given, came = kinds(seed)
+        scorer = MicroConcentration(neighbours=3).fit(given)
+        (view,) = scorer.views
+        rows = batch(given)
+        foreign, home, _ = view.models.split(rows)
+        place = 2 * (foreign.shape[1] - 2) // 3
+        plain = (np.sort(foreign, axis=1)[:, place] - home - view.middle) / view.spread
+        scores = scorer.score(rows)
+        assert (scores[came] > 8).mean() > 0.9
+        high = (plain > 8) & ~came
+        assert (scores[high] <= BY_CHANCE).mean() > 0.95
+        explained += int(high.sum())
+        low = plain <= BY_CHANCE
+        assert scores[low] == pytest.approx(plain[low], abs=1e-6)
+    assert explained >= 10
+
+
+def test_rows_that_came_in_any_order_are_hardly_ever_more_than_chance_explains() -> None:
+    over = 0
+    for seed in range(5):
+        given = data(20 + seed, 4000, replace(ROLES, source=None))
+        (view,) = MicroConcentration().fit(given).views
+        assert len(view.crowded) == len(NEAREST)
+        over += int(view.came_together(batch(given)).sum())
+    # Rows beside one another share their neighbours: what happens once happens to several.
+    assert 0 < over <= 20_000 * CHANCE * 2
 
 
 def test_with_a_time_and_a_source_the_larger_score_counts_and_both_places_are_named() -> None:

@@ -141,9 +141,9 @@ def _shares(policy: Policy, thresholds: Sequence[Threshold]) -> Iterator[tuple[s
         if name in policy.rules or name in EXACT or name == CONSENSUS:
             continue
         share = round(SHARES.get(name, 0.1) * policy.clean_loss, 12)
-        if line.quarantine_line or line.review_line:
+        if line.quarantine_line:
             yield name, share
-        else:
+        elif not line.review_line:
             summed += share
     if CONSENSUS in {t.sanitizer for t in thresholds} - set(policy.rules):
         yield CONSENSUS, round(summed, 12)

@@ -128,15 +128,37 @@ class SliceModels:
         without a model.
         """
         out = np.full((len(batch), len(self.references)), np.nan)
-        for s, (reference, keys) in enumerate(zip(self.references, self.keys, strict=True)):
-            if not len(reference):
-                continue
-            k = min(self.neighbours, len(reference) - 1)
-            near = nearest_distances(batch.wide, reference, k + 1)
-            at = np.minimum(np.searchsorted(keys, batch.keys), len(keys) - 1)
-            itself = keys[at] == batch.keys
-            out[:, s] = np.where(itself, near[:, 1:].mean(axis=1), near[:, :k].mean(axis=1))
+        for s, reference in enumerate(self.references):
+            if len(reference):
+                out[:, s] = self._nearest(s, batch, self.neighbours).mean(axis=1)
         return out
+
+    def origins(self, batch: Batch, count: int) -> NDArray[np.int64]:
+        """The slices that the nearest references of all slices are from, shape (n, count).
+
+        The nearest first, those that are as near as one another in no order; -1 where there are
+        fewer.
+        """
+        parts = [self._nearest(s, batch, count) for s in range(len(self.references))]
+        slices = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
+        # An order of its own, so that of many copies not all come from the first slices.
+        mixed = np.random.default_rng(0).permutation(len(slices))
+        near = np.hstack(parts)[:, mixed]
+        nearest = np.argsort(near, axis=1, kind="stable")[:, :count]
+        out = np.full((len(batch), count), -1)
+        out[:, : nearest.shape[1]] = slices[mixed][nearest]
+        return out
+
+    def _nearest(self, s: int, batch: Batch, count: int) -> NDArray[np.float32]:
+        """Distances to a slice's nearest references but the row itself, at most `count` of them."""
+        reference, keys = self.references[s], self.keys[s]
+        if not len(reference):
+            return np.empty((len(batch), 0), np.float32)
+        k = min(count, len(reference) - 1)
+        near = nearest_distances(batch.wide, reference, k + 1)
+        at = np.minimum(np.searchsorted(keys, batch.keys), len(keys) - 1)
+        itself = (keys[at] == batch.keys)[:, None]
+        return np.where(itself, near[:, 1:], near[:, :k])
 
     def logs(self, batch: Batch) -> NDArray[np.float64]:
         """Logarithms of `distances`, shape (n, slices)."""
@@ -161,3 +183,44 @@ def cut_by(sample: Batch, by: str, slices: int) -> Slicing:
     if by == "source":
         return SourceSlices.fit(sample, 2 * slices)
     return HashSlices.fit(slices)
+
+
+def chance_of_crowding(shares: NDArray[np.float64], draws: int) -> NDArray[np.float64]:
+    """How unevenly rows that are drawn at random come from slices, by `crowding`.
+
+    Parameters
+    ----------
+    shares : ndarray of float64, shape (s,)
+        The slices' shares of the rows, which sum to one.
+    draws : int
+        At most so many are drawn.
+
+    Returns
+    -------
+    ndarray of float64, shape (draws + 1, draws**2 + 1)
+        For each number of draws the chance of each sum of squares.
+    """
+    # Slice by slice, in exponential generating functions: a slice that gives i of the draws adds
+    # i**2 to the sum, and a factor of share**i / i!.
+    weight = np.zeros((draws + 1, draws**2 + 1))
+    weight[0, 0] = 1.0
+    for share in shares[shares > 0]:
+        before, factor = weight.copy(), 1.0
+        for i in range(1, draws + 1):
+            factor *= share / i
+            weight[i:, i * i :] += factor * before[: draws + 1 - i, : draws**2 + 1 - i * i]
+    orders = np.cumprod(np.maximum(np.arange(draws + 1), 1).astype(np.float64))
+    return np.asarray(weight * orders[:, None])
+
+
+def crowding(origins: NDArray[np.int64], slices: int) -> NDArray[np.int64]:
+    """The sum of the squares of how many come from each slice, shape (n,).
+
+    Parameters
+    ----------
+    origins : ndarray of int64, shape (n, k)
+        Slices; -1 is none.
+    slices : int
+    """
+    counts = (np.count_nonzero(origins == s, axis=1) for s in range(slices))
+    return np.asarray(sum(c * c for c in counts), dtype=np.int64)
