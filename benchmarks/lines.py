@@ -27,8 +27,8 @@ NOTES = (
     f"At most {ROWS:,} rows of each table, drawn by the seed. Sanitizers that need a time get "
     "clean rows that drift: they are ordered by the rank in one of their columns, which the seed "
     f"draws, and by chance, which has a weight of {', '.join(f'{c:.2g}' for c in CHANCE)} in turn; "
-    "the share is the mean of all. A line is chosen on the bound over the tables of the tuning half: "
-    "the mean share and two standard errors of it, since other tables differ from these.",
+    "the share is the mean of all. A line is chosen on the bound over the tables of the tuning "
+    "half: the mean share and two standard errors of it, since other tables differ from these.",
 )
 
 

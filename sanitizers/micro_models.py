@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanitizers.core.calibration import ConformalNull, Null
+from sanitizers.core.calibration import ConformalNull, Null, benjamini_hochberg
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.core.kernels import robust_scale
@@ -25,8 +25,9 @@ from sanitizers.core.slices import (
 TRUSTED_LEAST = 100
 #: So many nearest rows of a concentrated one are looked at for the slices that they are from.
 NEAREST = (8, 15, 30, 60)
-#: For this share of the rows, at most, chance alone makes them crowd into as few slices.
-CHANCE = 1e-3
+#: Where chance would crowd the nearest rows as much for so few rows, it is never held to explain
+#: it; and for more as long as of those that are not explained, one in ten is by chance.
+CHANCE, FALSE = 1e-4, 0.1
 #: What a score is cut to where chance alone may have brought the rows together.
 BY_CHANCE = 3.0
 
@@ -164,9 +165,9 @@ class MicroConcentration:
 
     Rows of kinds that are rare and dense by nature can be at home in their own slice by chance:
     it has five of a dozen, and another none. So a high score stands only where the nearest rows
-    of all slices crowd into a few of them, as, if all came in any order, those of one row in
-    1,000 do (the sum of squares of how many each slice has). Otherwise it is 3, which is not
-    unusual.
+    of all slices crowd into a few of them (the sum of squares of how many each slice has), more
+    than in any order of the rows: one in ten of such scores, at most, is then by chance.
+    Otherwise it is 3, which is not unusual.
 
     References
     ----------
@@ -216,41 +217,48 @@ class ConcentrationView:
     models : SliceModels
     middle, spread : float
         Of the log-ratios.
-    crowded : tuple of int
-        For each of `NEAREST` the least `crowding` that chance hardly ever brings about.
+    chances : ndarray of float64, shape (len(NEAREST), max(NEAREST)**2 + 1)
+        For each of `NEAREST` the chance of as much `crowding`, or more, in any order of rows.
+    level : float
+        What chance brings about for more rows than this explains a high score.
     """
 
     models: SliceModels
     middle: float
     spread: float
-    crowded: tuple[int, ...]
+    chances: NDArray[np.float64] = field(repr=False)
+    level: float
 
     @classmethod
     def of(cls, models: SliceModels, sample: Batch) -> ConcentrationView:
         """See what is usual in a sample."""
         sizes = np.array([len(reference) for reference in models.references], dtype=np.float64)
         chances = chance_of_crowding(sizes / sizes.sum(), max(NEAREST))[list(NEAREST)]
-        at_least = chances[:, ::-1].cumsum(axis=1)[:, ::-1]
-        crowded = (at_least > CHANCE / len(NEAREST)).sum(axis=1)
-        middle, spread = robust_scale(_log_ratio(models, sample))
-        return cls(models, middle, spread, tuple(crowded.tolist()))
+        at_least = np.minimum(chances[:, ::-1].cumsum(axis=1)[:, ::-1], 1.0)
+        ratios = _log_ratio(models, sample)
+        view = cls(models, *robust_scale(ratios), at_least, CHANCE)
+        high = np.flatnonzero((ratios - view.middle) / view.spread > BY_CHANCE)
+        p_values = np.ones(len(sample))
+        p_values[high] = view.chance(sample.take(high))
+        return replace(view, level=max(CHANCE, benjamini_hochberg(p_values, FALSE)))
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         """The log-ratios in robust deviations; `BY_CHANCE` at most where that explains them."""
         scores = (_log_ratio(self.models, batch) - self.middle) / self.spread
         high = np.flatnonzero(scores > BY_CHANCE)
         if len(high):
-            scores[high[~self.came_together(batch.take(high))]] = BY_CHANCE
+            scores[high[self.chance(batch.take(high)) > self.level]] = BY_CHANCE
         return scores
 
-    def came_together(self, batch: Batch) -> NDArray[np.bool_]:
-        """Whether nearest rows crowd into fewer slices than chance brings about, shape (n,)."""
+    def chance(self, batch: Batch) -> NDArray[np.float64]:
+        """For which share of rows chance crowds their nearest rows as much, shape (n,)."""
         origins = self.models.origins(batch, max(NEAREST))
         slices = len(self.models.references)
-        together = np.zeros(len(batch), dtype=bool)
-        for count, least in zip(NEAREST, self.crowded, strict=True):
-            together |= crowding(origins[:, :count], slices) >= least
-        return together
+        least = [
+            at_least[crowding(origins[:, :count], slices)]
+            for count, at_least in zip(NEAREST, self.chances, strict=True)
+        ]
+        return np.minimum(np.min(least, axis=0) * len(NEAREST), 1.0)
 
 
 def _log_ratio(models: SliceModels, batch: Batch) -> NDArray[np.float64]:
