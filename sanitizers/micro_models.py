@@ -258,7 +258,7 @@ class ConcentrationView:
             at_least[crowding(origins[:, :count], slices)]
             for count, at_least in zip(NEAREST, self.chances, strict=True)
         ]
-        return np.minimum(np.min(least, axis=0) * len(NEAREST), 1.0)
+        return np.asarray(np.minimum(np.min(least, axis=0) * len(NEAREST), 1.0))
 
 
 def _log_ratio(models: SliceModels, batch: Batch) -> NDArray[np.float64]:
