@@ -87,11 +87,10 @@ def test_an_answer_is_read_as_it_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CLEAN_ABOVE)
 def test_a_row_on_the_default_line_ranks_as_the_promise_whatever_the_sanitizer(name: str) -> None:
     """The rank is the log of promise over expected clean rows: the same at every line."""
-    rule = Policy().rule(name, trusted=False)
-    line, loss = (rule.quarantine, 0.01) if rule.quarantine else (rule.review, 0.03)
-    assert line is not None
-    score = np.array([line.conditions[0].value])
-    assert rank(name, score, np.array([np.nan]))[0] == pytest.approx(-np.log(loss), abs=0.05)
+    rule = Policy().rule(name, trusted=False).quarantine
+    assert rule is not None
+    line = np.array([rule.conditions[0].value])
+    assert rank(name, line, np.array([np.nan]))[0] == pytest.approx(-np.log(0.01), abs=0.05)
 
 
 def test_ranks_rise_with_the_score_far_beyond_the_curve_and_fall_with_the_p_value() -> None:

@@ -15,14 +15,7 @@ from sanitizers.core import lines
 from sanitizers.core.data import row_keys
 from sanitizers.core.errors import PlanError
 from sanitizers.core.lines import Condition, Line, Rule, ScoreSummary, draw
-from sanitizers.core.policy import (
-    CLEAN_ABOVE,
-    REVIEW_FACTOR,
-    REVIEWED,
-    SHARES,
-    Policy,
-    default_rule,
-)
+from sanitizers.core.policy import CLEAN_ABOVE, REVIEW_FACTOR, SHARES, Policy, default_rule
 
 NAMES = [*SHARES, "module:Name"]
 
@@ -300,12 +293,10 @@ def test_what_is_held_does_not_depend_on_the_sharding() -> None:
 
 
 def cuts(name: str, clean_loss: float, **more: Any) -> list[float]:
-    """The first values of the lines: of quarantine where there is one, and of review."""
     rule = default_rule(name, clean_loss, **{"trusted": False} | more)
-    assert (rule.quarantine is None) == (name in REVIEWED and not more.get("trusted"))
-    lines = [line for line in (rule.quarantine, rule.review) if line is not None]
+    assert rule.quarantine is not None
     assert rule.review is not None
-    return [line.conditions[0].value for line in lines]
+    return [rule.quarantine.conditions[0].value, rule.review.conditions[0].value]
 
 
 LOSSES = [1e-6, 1e-4, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0]
@@ -319,7 +310,7 @@ def test_who_may_lose_more_clean_rows_gets_a_lower_line(name: str, trusted: bool
     steps = np.diff(found, axis=0)
     assert np.all(steps <= 0) if "score" in kinds else np.all(steps >= 0)
     assert np.all(steps[3:6] != 0), "the usual range is no constant"
-    quarantine, review = found.T[[0, -1]]  # the review line is never the stricter one
+    quarantine, review = found.T  # the review line is never the stricter one
     assert np.all(review <= quarantine) if "score" in kinds else np.all(review >= quarantine)
 
 
@@ -335,9 +326,8 @@ def test_every_default_line_is_a_line_that_a_plan_can_say(
     name: str, trusted: bool, loss: float
 ) -> None:
     rule = default_rule(name, loss, trusted=trusted)
-    assert rule.review is not None
-    assert rule.quarantine is not None or (name in REVIEWED and not trusted)
-    for line in (rule.quarantine or rule.review, rule.review):
+    for line in (rule.quarantine, rule.review):
+        assert line is not None
         assert Line.parse(str(line)) == line
         assert len(str(line)) < 45, "a line is read by people"
     assert rule.basis
@@ -348,15 +338,19 @@ def test_measured_lines_hold_what_was_measured_and_end_where_it_ends(name: str) 
     scores, above = np.array(CLEAN_ABOVE[name]).T
     assert np.all(np.diff(scores) > 0)
     assert np.all(np.diff(above) < 0)
-    may = SHARES[name] * (REVIEW_FACTOR if name in REVIEWED else 1)
     for score, share in CLEAN_ABOVE[name]:
-        loss = share / may
+        loss = share / SHARES[name]
         if loss <= 1:
             assert cuts(name, loss)[0] == pytest.approx(score, abs=0.011)
-    assert cuts(name, 1.0)[0] == scores[0]  # never looser than anything measured
+    assert cuts(name, 1.0)[0] >= scores[0]  # never looser than anything measured
+    if SHARES[name] >= above[0]:
+        assert cuts(name, 1.0)[0] == scores[0]
     assert cuts(name, 1e-9)[0] == scores[-1]
-    middle = np.sqrt(above[0] * above[1])  # straight in the logarithm
-    assert cuts(name, middle / may)[0] == pytest.approx(scores[:2].mean(), abs=0.011)
+    for left in (0, len(scores) - 2):  # straight in the logarithm
+        middle = np.sqrt(above[left] * above[left + 1]) / SHARES[name]
+        if middle <= 1:
+            expected = scores[left : left + 2].mean()
+            assert cuts(name, middle)[0] == pytest.approx(expected, abs=0.011)
 
 
 def test_the_shares_of_all_sanitizers_are_at_most_what_may_be_lost() -> None:

@@ -90,7 +90,7 @@ class Policy:
 #: How much of the clean rows that may be lost each sanitizer may take.
 SHARES: Mapping[str, float] = {
     "outliers": 0.15,
-    "micro-votes": 0.05,
+    "micro-votes": 0.002,
     "micro-concentration": 0.15,
     "labels": 0.4,
     "regression": 0.25,
@@ -151,11 +151,6 @@ CLEAN_ABOVE: Mapping[str, tuple[tuple[float, float], ...]] = {
         (30.0, 0.00001),
     ),
 }
-#: Without trusted rows these draw no line of quarantine, and why.
-REVIEWED: Mapping[str, str] = {
-    "micro-votes": "to be reviewed only: over a line of quarantine were clean rows and no poison "
-    "that others do not find",
-}
 #: Rules of sanitizers that count instead of measuring, whatever clean rows may be lost.
 EXACT: Mapping[str, Rule] = {
     "conflicts": Rule(
@@ -210,12 +205,10 @@ def default_rule(name: str, clean_loss: float, *, trusted: bool) -> Rule:
             Line((Condition("p", wide),)),
             f"p-values: at most {share:.2%} of clean rows score this high",
         )
-    quarantine = None if name in REVIEWED else Line((Condition("score", _score_at(name, share)),))
     return Rule(
-        quarantine,
+        Line((Condition("score", _score_at(name, share)),)),
         Line((Condition("score", _score_at(name, wide)),)),
-        f"measured on clean real tables: at most {share if quarantine else wide:.2%} of their rows "
-        f"score higher{'' if quarantine else '; ' + REVIEWED[name]}",
+        f"measured on clean real tables: at most {share:.2%} of their rows score higher",
     )
 
 
