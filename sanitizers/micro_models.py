@@ -28,6 +28,8 @@ NEAREST = (8, 15, 30, 60)
 #: Where chance would crowd the nearest rows as much for so few rows, it is never held to explain
 #: it; and for more as long as of those that are not explained, one in ten is by chance.
 CHANCE, FALSE = 1e-4, 0.1
+#: Rows that are looked at together, for as many times the slices times `NEAREST` are in memory.
+BLOCK = 4_096
 #: What a score is cut to where chance alone may have brought the rows together.
 BY_CHANCE = 3.0
 
@@ -248,12 +250,16 @@ class ConcentrationView:
         """The log-ratios in robust deviations; `BY_CHANCE` at most where that explains them."""
         scores = (_log_ratio(self.models, batch) - self.middle) / self.spread
         high = np.flatnonzero(scores > BY_CHANCE)
-        if len(high):
-            scores[high[self.chance(batch.take(high)) > self.level]] = BY_CHANCE
+        scores[high[self.chance(batch.take(high)) > self.level]] = BY_CHANCE
         return scores
 
     def chance(self, batch: Batch) -> NDArray[np.float64]:
         """For which share of rows chance crowds their nearest rows as much, shape (n,)."""
+        blocks = range(0, len(batch), BLOCK)
+        parts = [batch.take(np.arange(b, min(b + BLOCK, len(batch)))) for b in blocks]
+        return np.concatenate([self._chance(part) for part in parts] or [np.empty(0)])
+
+    def _chance(self, batch: Batch) -> NDArray[np.float64]:
         origins = self.models.origins(batch, max(NEAREST))
         slices = len(self.models.references)
         least = [

@@ -375,6 +375,7 @@ def test_rows_that_came_in_any_order_have_the_chance_that_is_said_and_nothing_is
         (view,) = MicroConcentration().fit(given).views
         assert view.chances.shape[0] == len(NEAREST)
         chance = view.chance(batch(given))
+        assert chance[:9].tolist() == view.chance(batch(given).take(np.arange(9))).tolist()
         rows, likely = rows + len(chance), likely + int((chance <= 0.01).sum())
         assert view.level == CHANCE
         assert (view.score(batch(given)) > BY_CHANCE).sum() <= 4
