@@ -25,8 +25,8 @@ SMALL = 1000
 NOTES = (
     "The rows of the benchmark `scale`, by `sanitize run` and by the same functions in the same "
     "order with threads of our own, each in a process and a store of its own, in turn; medians. "
-    "*First run*: in a new store, where Prefect's server makes its database, for some ten seconds; "
-    "*later run*: in a store where another dataset has been run before. "
+    "*First run*: in a new store, where Prefect's server makes its database, which takes some ten "
+    "seconds of a processor; *later run*: in a store where another dataset has been run before. "
     "*Prefect's share*: by how much each is longer than without Prefect, over the whole of it: "
     "importing Prefect, its own server, its engine, and all that a flow says to the server.",
     "*Again*: `sanitize run` on the same store with another budget, which uses all the evidence. "

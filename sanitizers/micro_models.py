@@ -25,8 +25,8 @@ from sanitizers.core.slices import (
 TRUSTED_LEAST = 100
 #: So many nearest rows of a concentrated one are looked at for the slices that they are from.
 NEAREST = (8, 15, 30, 60)
-#: Where chance would crowd the nearest rows as much for so few rows, it is never held to explain
-#: it; and for more as long as of those that are not explained, one in ten is by chance.
+#: A high score stands where chance would crowd the nearest rows as much for at most this share of
+#: the rows; and for a larger one, as long as one in ten of the scores that stand is by chance.
 CHANCE, FALSE = 1e-4, 0.1
 #: Rows that are looked at together, for as many times the slices times `NEAREST` are in memory.
 BLOCK = 4_096
@@ -224,7 +224,7 @@ class ConcentrationView:
     chances : ndarray of float64, shape (len(NEAREST), max(NEAREST)**2 + 1)
         For each of `NEAREST` the chance of as much `crowding`, or more, in any order of rows.
     level : float
-        What chance brings about for more rows than this explains a high score.
+        A high score whose `chance` is above this is explained by it.
     """
 
     models: SliceModels

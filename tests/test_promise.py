@@ -135,6 +135,12 @@ def test_the_sum_may_take_what_those_may_that_it_sums() -> None:
     assert said.shares == pytest.approx({"labels": 0.01 * SHARES["labels"], CONSENSUS: both})
 
 
+def test_a_sanitizer_that_holds_nothing_takes_no_share() -> None:
+    """As one whose finds do no harm: it has a line for review, and none for quarantine."""
+    said = promise(Policy(), [line("outliers"), line("regression", "")], rows=100, trusted=False)
+    assert list(said.shares) == ["outliers"]
+
+
 def test_a_line_set_in_the_plan_takes_no_share() -> None:
     assert set(made(*RAN, policy=Policy(rules={"outliers": RULE})).shares) == set(RAN[1:])
 
