@@ -57,7 +57,7 @@ def judge(
     found = {}
     for name in names or SANITIZERS:
         recipe = sanitizer(name)
-        if missing_roles(recipe, data.roles, named=bool(names)):
+        if missing_roles(recipe, data.roles, named=bool(names), trusted=bool(data.trusted)):
             continue
         scorer = recipe.fit(data)
         parts = [(batch.keys, examine_batch(name, scorer, batch)) for batch in data.batches()]

@@ -66,7 +66,13 @@ def recipes(plan: Plan) -> dict[str, Sanitizer]:
     return made
 
 
-def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = tuple) -> Chosen:
+def choose(
+    plan: Plan,
+    roles: Roles,
+    known: Callable[[], Sequence[Keepsake]] = tuple,
+    *,
+    trusted: bool = False,
+) -> Chosen:
     """Choose the sanitizers whose roles and packages are there.
 
     One that the plan does not name, and whose packages are not there, applies what is known
@@ -78,6 +84,8 @@ def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = t
     roles : Roles
     known : callable
         What earlier fits have left; asked where that decides.
+    trusted : bool
+        Whether there are trusted rows beside those of a column.
 
     Raises
     ------
@@ -85,7 +93,9 @@ def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = t
         If a plan names one whose roles or packages are not there, or none can run.
     """
     made, named = recipes(plan), plan.sanitizers.use is not None
-    lacking = {name: _lacking(recipe, roles, named=named) for name, recipe in made.items()}
+    lacking = {
+        name: _lacking(recipe, roles, named=named, trusted=trusted) for name, recipe in made.items()
+    }
     refused = next((name for name, why in lacking.items() if why), None)
     if refused and named:
         raise PlanError(
@@ -107,9 +117,12 @@ def choose(plan: Plan, roles: Roles, known: Callable[[], Sequence[Keepsake]] = t
     return Chosen(run, not_run)
 
 
-def _lacking(recipe: Sanitizer, roles: Roles, *, named: bool = True) -> str:
+def _lacking(recipe: Sanitizer, roles: Roles, *, named: bool = True, trusted: bool = False) -> str:
     """What a sanitizer needs that is not there, or nothing."""
-    if needs := missing_roles(recipe, roles, named=named):
+    needs = missing_roles(recipe, roles, named=named, trusted=trusted)
+    if needs == ("trusted",):
+        return "nobody vouches for any row"
+    if needs:
         return "no column has the role " + " and ".join(" or ".join(n.split("|")) for n in needs)
     if packages := missing_packages(recipe):
         module, install = next(iter(packages.items()))

@@ -20,6 +20,7 @@ THREATS: dict[str, tuple[str, ...]] = {
     "micro-votes": _POISON,
     "micro-concentration": _POISON,
     "labels": _POISON,
+    "label-regions": _POISON,
     "conflicts": _POISON,
     "regression": _POISON,
     "consensus": _POISON,

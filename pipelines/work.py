@@ -108,7 +108,7 @@ class Work:
     def chosen(self) -> Chosen:
         """The sanitizers that run, and those that do not."""
         seen = seen_roles(self.job.plan, self.roles)
-        return choose(self.job.plan, seen, lambda: self.left)
+        return choose(self.job.plan, seen, lambda: self.left, trusted=self.trusted is not None)
 
     @cached_property
     def made(self) -> MadeFeatures | None:

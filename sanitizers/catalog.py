@@ -14,6 +14,7 @@ from sanitizers.core.data import Roles
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.sanitizer import Sanitizer
 from sanitizers.core.settings import make
+from sanitizers.label_regions import LabelRegions
 from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
@@ -22,7 +23,16 @@ from sanitizers.regression import Regression
 #: Every sanitizer of the product. Third parties say ``module:Name`` instead.
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
     kind.name: kind
-    for kind in (Outliers, MicroVotes, MicroConcentration, Labels, Conflicts, Regression, Backdoors)
+    for kind in (
+        Outliers,
+        MicroVotes,
+        MicroConcentration,
+        Labels,
+        LabelRegions,
+        Conflicts,
+        Regression,
+        Backdoors,
+    )
 }
 
 
@@ -66,7 +76,7 @@ def sanitizer(name: str, settings: Mapping[str, Any] | None = None) -> Sanitizer
 
 
 def missing_roles(
-    kind: Sanitizer | type[Sanitizer], roles: Roles, *, named: bool = True
+    kind: Sanitizer | type[Sanitizer], roles: Roles, *, named: bool = True, trusted: bool = False
 ) -> tuple[str, ...]:
     """The roles that a sanitizer needs and the data do not have; ``a|b`` means either.
 
@@ -74,15 +84,19 @@ def missing_roles(
     ----------
     kind : Sanitizer or type of one
         It may say in an attribute, ``needs_unless_named``, without which roles it is of no
-        use, though it can run.
+        use, though it can run; and in another, ``needs_trusted``, that it needs trusted rows.
     roles : Roles
     named : bool
         Whether somebody asks for it by name.
+    trusted : bool
+        Whether there are trusted rows beside those of a column.
     """
-    have = roles.present
+    have = roles.present | ({"trusted"} if trusted else set())
     more: frozenset[str] = (
         frozenset() if named else getattr(kind, "needs_unless_named", frozenset())
     )
+    if getattr(kind, "needs_trusted", False):
+        more |= {"trusted"}
     return tuple(sorted(n for n in kind.needs | more if not have.intersection(n.split("|"))))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanitizers.core.calibration import Null
+from sanitizers.core.classes import apart, classes_of, codes_of
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.core.label_noise import (
@@ -30,8 +31,6 @@ T = TypeVar("T")
 #: Features, labels as numbers and weights of the rows that models are fitted on.
 _Training = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
-#: Classes with fewer rows in the sample cannot be judged.
-CLASS_LEAST = 10
 #: Trusted rows below this number do not clean the training folds.
 TRUSTED_LEAST = 100
 #: Pass by pass: a label this much less probable than the likeliest does not train models.
@@ -143,10 +142,10 @@ class Labels:
     def fit(self, data: Dataset) -> LabelScorer:
         folds = self._folds_of(data.rows)
         sample = data.sample(self.rows * folds // (folds - 1), "labels")
-        classes = _classes(sample.labels)
+        classes = classes_of(sample.labels)
         if len(classes) < 2 or not sample.X.shape[1]:
             return LabelScorer((), ())
-        rows = sample.take(_codes(sample.labels, classes) >= 0)
+        rows = sample.take(codes_of(sample.labels, classes) >= 0)
         trusted = _useful(data.trusted_rows, classes)
         plain = LabelScorer(classes, self._fit_folds(rows, trusted, classes, folds))
         if trusted is None:
@@ -176,7 +175,9 @@ class Labels:
         self, rows: Batch, trusted: Batch, classes: tuple[str, ...], folds: int
     ) -> LabelScorer | None:
         """Models of the trusted rows and of those rows that they do not deny, if they do any."""
-        if not _drawn_alike(trusted, rows, classes):
+        given, own = (codes_of(batch.labels, classes) for batch in (trusted, rows))
+        if apart(given, own, len(classes)) > APART:
+            # Models of trusted rows that somebody chose, most of one class, would deny the others.
             return None
         X, y, _ = _training(trusted, classes, 1)
         models = self._fit_all([(X, y, np.ones(len(y)))], len(classes))[0]
@@ -272,7 +273,7 @@ class LabelScorer:
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         scores = np.full(len(batch), np.nan)
-        codes = _codes(batch.labels, self.classes)
+        codes = codes_of(batch.labels, self.classes)
         judged = np.flatnonzero(codes >= 0)
         if len(judged) and self.folds:
             P = sharpen(self.probabilities(batch.take(judged)), self.temperature)
@@ -378,26 +379,14 @@ def _calibrate(
 
 def _known(fitted: LabelScorer, rows: Batch) -> Labelled:
     """The probabilities and labels of those rows that the models can judge."""
-    P, y = fitted.probabilities(rows), _codes(rows.labels, fitted.classes)
+    P, y = fitted.probabilities(rows), codes_of(rows.labels, fitted.classes)
     known = np.isfinite(P).all(axis=1)
     return P[known], y[known]
 
 
-def _classes(labels: NDArray[np.object_]) -> tuple[str, ...]:
-    known = labels[np.array([v is not None for v in labels], dtype=bool)].astype(str)
-    values, counts = np.unique(known, return_counts=True)
-    return tuple(str(v) for v in values[counts >= CLASS_LEAST])
-
-
-def _codes(labels: NDArray[np.object_], classes: Sequence[str]) -> NDArray[np.int64]:
-    """The position of every label in `classes`, -1 for others and for none, shape (n,)."""
-    index = {name: i for i, name in enumerate(classes)}
-    return np.array([index.get(v, -1) for v in labels], dtype=np.int64)
-
-
 def _margins(P: NDArray[np.float64], rows: Batch, classes: Sequence[str]) -> NDArray[np.float64]:
     """How much likelier than the given label the likeliest class is, 0 where unknown, (n,)."""
-    given = P[np.arange(len(rows)), _codes(rows.labels, classes)]
+    given = P[np.arange(len(rows)), codes_of(rows.labels, classes)]
     return np.asarray(np.nan_to_num(P.max(axis=1) - given))
 
 
@@ -411,26 +400,10 @@ def _useful(trusted: Batch | None, classes: tuple[str, ...]) -> Batch | None:
     """The trusted rows of these classes; None where they are too few, or of one class."""
     if trusted is None:
         return None
-    codes = _codes(trusted.labels, classes)
+    codes = codes_of(trusted.labels, classes)
     known = codes >= 0
     enough = known.sum() >= TRUSTED_LEAST and len(np.unique(codes[known])) >= 2
     return trusted.take(known) if enough else None
-
-
-def _drawn_alike(trusted: Batch, rows: Batch, classes: Sequence[str]) -> bool:
-    """Whether trusted rows have labels in about the shares in which the data have them.
-
-    Models of trusted rows that somebody chose, most of one class, would deny the other classes.
-    """
-    counts, own = (
-        np.bincount(codes[codes >= 0], minlength=len(classes))
-        for codes in (_codes(batch.labels, classes) for batch in (trusted, rows))
-    )
-    share = own / own.sum()
-    apart = 0.5 * np.abs(counts / counts.sum() - share).sum()
-    # What a random sample is apart from the data, in the mean.
-    chance = np.sqrt(share * (1 - share) / (2 * np.pi * counts.sum())).sum()
-    return bool(apart <= APART + 2 * chance)
 
 
 def _believed(fitted: LabelScorer, rows: Batch) -> NDArray[np.bool_]:
@@ -439,7 +412,7 @@ def _believed(fitted: LabelScorer, rows: Batch) -> NDArray[np.bool_]:
     Else a class that is rare and hard to tell would go whole, and its clean rows be denied.
     """
     margins = _margins(fitted.probabilities(rows), rows, fitted.classes)
-    codes = _codes(rows.labels, fitted.classes)
+    codes = codes_of(rows.labels, fitted.classes)
     kept = margins < DENIED[0]
     for code in np.unique(codes):
         mine = codes == code
@@ -450,7 +423,7 @@ def _believed(fitted: LabelScorer, rows: Batch) -> NDArray[np.bool_]:
 def _training(
     batch: Batch, classes: Sequence[str], folds: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    codes = _codes(batch.labels, classes)
+    codes = codes_of(batch.labels, classes)
     known = codes >= 0
     fold = batch.buckets(folds, "labels/fold")
     return _bounded(batch)[known], codes[known], fold[known]

@@ -118,6 +118,27 @@ def flipped_labels(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(table, ROLES), bad
 
 
+def relabelled_region(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """The tenth of the rows that is nearest to one of them gets another label.
+
+    Ten rows in a hundred are vouched for, drawn at random, and keep theirs.
+    """
+    table = clean_data(seed, 3000)
+    rng = np.random.default_rng(seed)
+    numbers = np.column_stack([np.nan_to_num(table.column(n).to_numpy()) for n in "abcdef"])
+    labels = np.array(table.column("label").to_pylist())
+    centre = int(rng.integers(len(table)))
+    away = ((numbers - numbers[centre]) ** 2).sum(axis=1)
+    vouched = rng.random(len(table)) < 0.1
+    other = rng.choice(np.setdiff1d(labels, labels[centre]))
+    bad = (away <= np.quantile(away, 0.1)) & (labels != other) & ~vouched
+    table = table.set_column(
+        table.column_names.index("label"), "label", pa.array(np.where(bad, other, labels))
+    )
+    table = table.append_column("vouched", pa.array(vouched))
+    return Dataset.from_table(table, dataclasses.replace(ROLES, trusted="vouched")), bad
+
+
 def copied_rows(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     """Five per cent of the rows copied with another class; most originals are vouched for."""
     table, hosts = _marked(seed, 0.05)
@@ -165,6 +186,7 @@ THREATS: Mapping[str, Threat] = {
     "micro-votes": scattered_rows,
     "micro-concentration": cluster_in_slices,
     "labels": flipped_labels,
+    "label-regions": relabelled_region,
     "conflicts": copied_rows,
     "regression": bent_targets,
     "backdoors": stamped_images,
@@ -301,7 +323,12 @@ def _sees_images(recipe: Sanitizer) -> bool:
 def _clean(recipe: Sanitizer, seed: int) -> Dataset:
     if _sees_images(recipe):
         return Dataset.from_table(clean_images(seed, 1000), IMAGE_ROLES)
-    return Dataset.from_table(clean_data(seed, 1500), ROLES)
+    table = clean_data(seed, 1500)
+    if not getattr(recipe, "needs_trusted", False):
+        return Dataset.from_table(table, ROLES)
+    vouched = pa.array(np.random.default_rng(seed).random(len(table)) < 0.2)
+    roles = dataclasses.replace(ROLES, trusted="vouched")
+    return Dataset.from_table(table.append_column("vouched", vouched), roles)
 
 
 def _hopeless() -> Iterator[Dataset]:

@@ -13,6 +13,7 @@ from sanitizers.conflicts import Conflicts
 from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.sanitizer import Sanitizer, Scorer
+from sanitizers.label_regions import LabelRegions
 from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
@@ -67,6 +68,7 @@ def test_every_sanitizer_is_under_its_own_name_and_needs_known_roles() -> None:
         "micro-votes": MicroVotes,
         "micro-concentration": MicroConcentration,
         "labels": Labels,
+        "label-regions": LabelRegions,
         "conflicts": Conflicts,
         "regression": Regression,
         "backdoors": Backdoors,

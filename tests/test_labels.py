@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from sanitizers.core.classes import CLASS_LEAST
 from sanitizers.core.data import Batch, Dataset, MemoryShard, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.evidence import examine_batch
 from sanitizers.core.label_noise import fit_mixture, label_null, sharpen, temperatures
 from sanitizers.core.lines import ScoreSummary, draw
 from sanitizers.core.policy import Policy
-from sanitizers.labels import CLASS_LEAST, TRUSTED_LEAST, Labels, LabelScorer
+from sanitizers.labels import TRUSTED_LEAST, Labels, LabelScorer
 
 ROLES = Roles(label="y", features=("a", "b"))
 FAST = Labels(trees=20)

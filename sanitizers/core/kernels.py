@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def nearest_distances(
-    queries: NDArray[np.float32], reference: NDArray[np.float32], k: int
-) -> NDArray[np.float32]:
-    """Euclidean distances of every query to its `k` nearest reference rows.
+def nearest(
+    queries: NDArray[np.floating], reference: NDArray[np.floating], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Every query's `k` nearest reference rows: how far they are, and which.
 
     Distances are computed pair by pair, not through a matrix product: the product is
     about twice as fast, but its rounding depends on how many queries come at once, and
@@ -17,21 +17,32 @@ def nearest_distances(
 
     Parameters
     ----------
-    queries : ndarray of float32, shape (n, d)
-    reference : ndarray of float32, shape (m, d)
+    queries : ndarray of float, shape (n, d)
+    reference : ndarray of float, shape (m, d)
     k : int
         At most m.
 
     Returns
     -------
     ndarray of float32, shape (n, k)
-        Rising along each row.
+        Euclidean distances, rising along each row.
+    ndarray of int64, shape (n, k)
+        The places of these rows in `reference`.
     """
     import faiss
 
     faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
-    squared, _ = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(reference), k)
-    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float32)
+    squared, places = faiss.knn(
+        np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(reference, np.float32), k
+    )
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), dtype=np.float32), np.asarray(places)
+
+
+def nearest_distances(
+    queries: NDArray[np.float32], reference: NDArray[np.float32], k: int
+) -> NDArray[np.float32]:
+    """As `nearest`, how far they are, shape (n, k)."""
+    return nearest(queries, reference, k)[0]
 
 
 def robust_scale(values: NDArray[np.float64]) -> tuple[float, float]:

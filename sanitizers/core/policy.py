@@ -159,6 +159,12 @@ EXACT: Mapping[str, Rule] = {
         "exact: a trusted row with the same values has another label; for review where only "
         "rows that nobody vouches for have, 0.05 % of the rows of clean real tables",
     ),
+    "label-regions": Rule(
+        Line((Condition("score", 0.6),)),
+        Line((Condition("score", 0.3),)),
+        "counted: so likely is the label wrong, where trusted rows contradict it beyond chance; "
+        "on clean real tables it finds no such region",
+    ),
     # Scores are rounded to four digits; a carrier has 1 or more, what is nearly one 0.95.
     "backdoors": Rule(
         Line((Condition("score", 0.9999),)),
