@@ -73,7 +73,7 @@ def test_a_relabelled_region_is_found_and_the_rest_is_not() -> None:
         table, bad = relabelled(points(seed, 2000))
         _, _, scores = judged(dataset(table, points(seed + 50, 300, "t")))
         assert (scores[bad] > 0.6).mean() > 0.9
-        assert (scores[~bad] > 0.6).mean() < 0.01
+        assert (scores[~bad] > 0.6).mean() < 0.02
 
 
 def test_the_counts_and_the_chance_of_a_region_are_those_that_are_there() -> None:
