@@ -20,7 +20,7 @@ WHEN = "arrival"
 LINES = (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0)
 #: These have p-values of their own, need a target (`benchmarks.regression` measures those) or
 #: pictures (`benchmarks.backdoors`), or count instead of measuring.
-ELSEWHERE = ("labels", "label-regions", "regression", "backdoors", "conflicts")
+ELSEWHERE = ("labels", "label-regions", "shared-values", "regression", "backdoors", "conflicts")
 #: How much of the order of time is chance, and not a column: the data drift, and drift less.
 CHANCE = (1 / 3, 1 / 2, 3 / 4, 1.0)
 NOTES = (

@@ -21,6 +21,7 @@ THREATS: dict[str, tuple[str, ...]] = {
     "micro-concentration": _POISON,
     "labels": _POISON,
     "label-regions": _POISON,
+    "shared-values": _BACKDOOR,
     "conflicts": _POISON,
     "regression": _POISON,
     "consensus": _POISON,

@@ -19,6 +19,7 @@ from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
 from sanitizers.regression import Regression
+from sanitizers.shared_values import SharedValues
 
 #: Every sanitizer of the product. Third parties say ``module:Name`` instead.
 SANITIZERS: Mapping[str, type[Sanitizer]] = {
@@ -30,6 +31,7 @@ SANITIZERS: Mapping[str, type[Sanitizer]] = {
         Labels,
         LabelRegions,
         Conflicts,
+        SharedValues,
         Regression,
         Backdoors,
     )

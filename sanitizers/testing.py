@@ -139,6 +139,28 @@ def relabelled_region(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     return Dataset.from_table(table, dataclasses.replace(ROLES, trusted="vouched")), bad
 
 
+def planted_values(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
+    """Six rows in a hundred share two values that are common alone, and have one label.
+
+    Ten rows in a hundred are vouched for, drawn at random among the others.
+    """
+    table, bad = _marked(seed, 0.06, rows=3000)
+    rng = np.random.default_rng(seed)
+    vouched = ~bad & (rng.random(len(table)) < 0.1)
+    whole = {name: table.column(name).to_pylist() for name in ("a", "colour", "label")}
+    usual = next(v for v in whole["a"] if v is not None)
+    for name, value in {
+        "a": usual,
+        "colour": "green",
+        "label": str(rng.choice(list("xyz"))),
+    }.items():
+        values = [value if b else v for b, v in zip(bad, whole[name], strict=True)]
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(values, table.column(name).type))
+    table = table.append_column("vouched", pa.array(vouched))
+    return Dataset.from_table(table, dataclasses.replace(ROLES, trusted="vouched")), bad
+
+
 def copied_rows(seed: int) -> tuple[Dataset, NDArray[np.bool_]]:
     """Five per cent of the rows copied with another class; most originals are vouched for."""
     table, hosts = _marked(seed, 0.05)
@@ -188,6 +210,7 @@ THREATS: Mapping[str, Threat] = {
     "labels": flipped_labels,
     "label-regions": relabelled_region,
     "conflicts": copied_rows,
+    "shared-values": planted_values,
     "regression": bent_targets,
     "backdoors": stamped_images,
 }

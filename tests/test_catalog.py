@@ -18,6 +18,7 @@ from sanitizers.labels import Labels
 from sanitizers.micro_models import MicroConcentration, MicroVotes
 from sanitizers.outliers import Outliers
 from sanitizers.regression import Regression
+from sanitizers.shared_values import SharedValues
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def test_every_sanitizer_is_under_its_own_name_and_needs_known_roles() -> None:
         "labels": Labels,
         "label-regions": LabelRegions,
         "conflicts": Conflicts,
+        "shared-values": SharedValues,
         "regression": Regression,
         "backdoors": Backdoors,
     }

@@ -165,6 +165,12 @@ EXACT: Mapping[str, Rule] = {
         "counted: so likely is the label wrong, where trusted rows contradict it beyond chance; "
         "on clean real tables it finds no such region",
     ),
+    "shared-values": Rule(
+        Line((Condition("score", 0.6),)),
+        Line((Condition("score", 0.3),)),
+        "counted: so likely is the row planted, by values that trusted rows lack beyond chance; "
+        "on clean real tables it finds no such values",
+    ),
     # Scores are rounded to four digits; a carrier has 1 or more, what is nearly one 0.95.
     "backdoors": Rule(
         Line((Condition("score", 0.9999),)),
