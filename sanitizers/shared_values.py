@@ -29,6 +29,9 @@ VALUES_MOST, RANGES = 30, 10
 #: The share of the rows that share values, at least; and of all that are found, at most: more
 #: than that are no plant, but trusted rows that are no random sample.
 SHARE_LEAST, SHARE_MOST = 0.01, 0.1
+#: A range is taken for the trigger only where the logarithm of its chance is larger by so much
+#: than that of values: it has a few rows more by nature.
+RANGED = 1 / 0.9
 #: Finds, at most: where there are more, trusted rows are no random sample.
 FINDS_MOST = 3
 #: Trusted rows have what the data have, but for this much: total variation of the classes beyond
@@ -54,10 +57,10 @@ class SharedValues:
     Blind spots: needs at least 100 trusted rows, drawn at random from data without the
     trigger, and finds what several of them would have: with 300, a trigger in 5 % of the rows,
     and none in 2 %, for which 1,000 are needed. Triggers of more values are found where two of
-    them are rare together; values that differ from row to row are not, unless all lie in a
-    tenth of their columns. The rule abstains where the classes or the columns of trusted rows
-    differ from those of the data otherwise, and where more than three triggers or a tenth of
-    the rows would be found.
+    them are rare together; a number that differs from row to row is found where all lie in a
+    tenth of its column, and another column takes part. The rule abstains where the classes or
+    the columns of trusted rows differ from those of the data otherwise, and where more than
+    three triggers or a tenth of the rows would be found.
 
     Parameters
     ----------
@@ -285,7 +288,8 @@ class _Counted:
 
     def _least_likely(self, left: _Mask, chance: float) -> _Cell | None:
         """What trusted rows lack most surprisingly, unless chance explains that."""
-        n, t, best = len(self.y), len(self.vouched), None
+        n, t = len(self.y), len(self.vouched)
+        best: dict[bool, _Cell] = {}
         margins = [np.empty(0, np.int64)]
         for views in self._combinations():
             places = _places([v.rows for v in views], views)
@@ -298,13 +302,16 @@ class _Counted:
             margins.append(having[cells] + vouched)
             p = hypergeom.cdf(vouched, n + t, margins[-1], t)
             k = int(p.argmin())
-            if best is None or p[k] < best.chance:
+            ranged = any(view.values[0].edges for view in views)
+            if ranged not in best or p[k] < best[ranged].chance:
                 place, label = divmod(int(cells[k]), self.classes)
-                best = _Cell(
-                    views, place, label, float(p[k]), int(having[cells[k]]), int(vouched[k])
-                )
+                counts = int(having[cells[k]]), int(vouched[k])
+                best[ranged] = _Cell(views, place, label, float(p[k]), *counts)
         tests = _tests(hypergeom.cdf(0, n + t, np.concatenate(margins), t), chance)
-        return best if best and best.chance * tests <= chance else None
+        found = {ranged: c for ranged, c in best.items() if c.chance * tests <= chance}
+        if len(found) == 2 and found[True].chance > found[False].chance ** RANGED:
+            return found[False]
+        return min(found.values(), key=lambda c: c.chance, default=None)
 
     def _combinations(self) -> Iterator[tuple[_View, ...]]:
         """Views of one column and of two: a single range is too wide for a trigger."""
