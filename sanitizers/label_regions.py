@@ -126,8 +126,7 @@ class LabelRegions:
         regions = tuple(scan.regions(self.chance))
         if regions and scan.doubtful(regions):
             return RegionScorer()
-        kept = sorted(regions[:REGIONS_MOST], key=lambda r: (r.rows, r.chance))
-        return RegionScorer(classes, vouched, tuple(kept), self.neighbours)
+        return RegionScorer(classes, vouched, regions[:REGIONS_MOST], self.neighbours)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how many rows around it have its label, and how many trusted ones."""
@@ -194,7 +193,7 @@ class _Points:
 
 @dataclass(frozen=True)
 class RegionScorer:
-    """The regions that were found, the smallest first; without classes it abstains."""
+    """The regions that were found, the least likely first; without classes it abstains."""
 
     classes: tuple[str, ...] = ()
     vouched: _Points | None = field(repr=False, default=None)
@@ -205,7 +204,8 @@ class RegionScorer:
     def score(self, batch: Batch) -> NDArray[np.float64]:
         codes = codes_of(batch.labels, self.classes)
         scores = np.where((codes >= 0) & ~batch.blank, 0.0, np.nan)
-        region, X = self._region_of(batch, codes), _bounded(batch)
+        smallest = sorted(range(len(self.regions)), key=lambda k: self.regions[k].rows)
+        region, X = self._region_of(batch, codes, smallest), _bounded(batch)
         rows = np.flatnonzero(region >= 0)
         if self.vouched is None or not len(rows):
             return scores
@@ -218,24 +218,27 @@ class RegionScorer:
         return scores
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
-        region = self._region_of(batch, codes_of(batch.labels, self.classes))
+        # Regions overlap: rows that are wrong together should be told of the same one.
+        codes = codes_of(batch.labels, self.classes)
+        region = self._region_of(batch, codes, range(len(self.regions)))
         told = [*map(str, self.regions), None]
         return [told[k] for k in region]
 
-    def _region_of(self, batch: Batch, codes: _Codes) -> _Codes:
-        """The smallest region that contradicts each row, -1 for none, shape (n,)."""
+    def _region_of(self, batch: Batch, codes: _Codes, order: Sequence[int]) -> _Codes:
+        """The first region in some order that contradicts each row, -1 for none, shape (n,)."""
         found = np.full(len(batch), -1)
         if self.vouched is None:
             return found
         X = _bounded(batch)
         for label in {region.label for region in self.regions}:
             able = np.flatnonzero((codes == label) & ~batch.blank)
-            points, smallest = X[able], np.full(len(able), -1)
-            for k, region in reversed(list(enumerate(self.regions))):
+            points, first = X[able], np.full(len(able), -1)
+            for k in reversed(order):
+                region = self.regions[k]
                 if region.label == label:
                     away = cdist(points, self.vouched.X[[region.centre]])[:, 0]
-                    smallest[away <= region.radius] = k
-            found[able] = smallest
+                    first[away <= region.radius] = k
+            found[able] = first
         return found
 
 

@@ -21,9 +21,10 @@ from sanitizers.core.encoder import as_numbers, is_number
 from sanitizers.core.verdicts import KEEP, QUARANTINE
 
 #: Sanitizers whose hint names a thing that rows share, so that one look decides on them all:
-#: a trigger, the slice where a cluster is at home. Of others a hint is about the row alone,
-#: unless they leave something that they have found, as those do that look for triggers.
-GROUPED = ("backdoors", "micro-concentration")
+#: a trigger, the slice where a cluster is at home, a region that trusted rows contradict. Of
+#: others a hint is about the row alone, unless they leave something that they have found, as
+#: those do that look for triggers.
+GROUPED = ("backdoors", "micro-concentration", "label-regions", "shared-values")
 #: Who holds the rows that could not be read.
 INGEST = "ingest"
 #: Characters that are kept of a reason, and of a class or a source.
