@@ -32,6 +32,8 @@ SHARE_LEAST, SHARE_MOST = 0.01, 0.1
 #: A range is taken for the trigger only where the logarithm of its chance is larger by so much
 #: than that of values: it has a few rows more by nature.
 RANGED = 1 / 0.9
+#: Of the rows with a trigger at least this share has the class that it calls for.
+PURE = 0.8
 #: Finds, at most: where there are more, trusted rows are no random sample.
 FINDS_MOST = 3
 #: Trusted rows have what the data have, but for this much: total variation of the classes beyond
@@ -294,11 +296,12 @@ class _Counted:
         for views in self._combinations():
             places = _places([v.rows for v in views], views)
             having = self._counts(views, np.where(left, places, -1), self.y)
-            cells = np.flatnonzero(having >= SHARE_LEAST * n)
+            told = _places([v.vouched for v in views], views)
+            vouched = self._counts(views, told, self.vouched)
+            cells = self._triggers(having, having + vouched)
             if not len(cells):
                 continue
-            told = _places([v.vouched for v in views], views)
-            vouched = self._counts(views, told, self.vouched)[cells]
+            vouched = vouched[cells]
             margins.append(having[cells] + vouched)
             p = hypergeom.cdf(vouched, n + t, margins[-1], t)
             k = int(p.argmin())
@@ -319,6 +322,17 @@ class _Counted:
         for one, other in combinations(self.views, 2):
             if one.values[0].column != other.values[0].column:
                 yield one, other
+
+    def _triggers(self, having: _Codes, both: _Codes) -> _Codes:
+        """The combinations of values and class that could be triggers, by the rows that have them.
+
+        All that have the values have the class, nearly: in rows of both kinds together, so that
+        the choice says nothing about the share of either.
+        """
+        share = having / len(self.y)
+        of_values = np.repeat(both.reshape(-1, self.classes).sum(axis=1), self.classes)
+        able = (share >= SHARE_LEAST) & (share <= SHARE_MOST) & (both >= PURE * of_values)
+        return np.flatnonzero(able)
 
     def _counts(self, views: Sequence[_View], places: _Codes, labels: _Codes) -> _Codes:
         """How many rows have each combination of values and class."""
