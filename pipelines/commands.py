@@ -187,8 +187,9 @@ def list_recipes(said: Namespace) -> int:
 
     for what, kinds in (("sanitizer", SANITIZERS), ("poison", POISONS)):
         for name, kind in kinds.items():
-            needs = ", ".join(sorted(kind.needs)) or "nothing"
-            answer(f"{what:<10} {name:<20} needs {needs:<21} {SanitizerCard.of(kind).summary}")
+            trusted = ["trusted rows"] if getattr(kind, "needs_trusted", False) else []
+            needs = ", ".join([*sorted(kind.needs), *trusted]) or "nothing"
+            answer(f"{what:<10} {name:<20} needs {needs:<29} {SanitizerCard.of(kind).summary}")
     return 0
 
 
