@@ -292,13 +292,15 @@ class _Scan:
         trusted = vouched.sum(axis=1, keepdims=True)
         alike = np.rint(rows * self._expected(having, vouched)).astype(np.int64)
         with np.errstate(divide="ignore", invalid="ignore"):
-            able = alike / rows * trusted - vouched >= LACKING
-        for size, label in zip(*np.nonzero(able), strict=True):
-            m, x, n, h = trusted[size, 0], vouched[size, label], rows[size, 0], alike[size, label]
-            p = float(hypergeom.cdf(x, n + m, h + x, m))
-            if p < level:
-                counts = (int(n), int(having[size, label]), int(m), int(x))
-                yield Region(centre, float(radii[size]), int(label), p, *counts)
+            sizes, labels = np.nonzero(alike / rows * trusted - vouched >= LACKING)
+        if not len(sizes):
+            return
+        n, m, x = rows[sizes, 0], trusted[sizes, 0], vouched[sizes, labels]
+        p = hypergeom.cdf(x, n + m, alike[sizes, labels] + x, m)
+        for k in np.flatnonzero(p < level):
+            counts = (n[k], having[sizes[k], labels[k]], m[k], x[k])
+            radius, label = float(radii[sizes[k]]), int(labels[k])
+            yield Region(centre, radius, label, float(p[k]), *map(int, counts))
 
     def _expected(self, having: _Codes, vouched: _Codes) -> _Matrix:
         """The share of each label that trusted rows would have in a region, shape (sizes, k).
