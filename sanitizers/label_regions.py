@@ -51,8 +51,9 @@ class LabelRegions:
     another label. Models of the data learn it, and `labels` believes it.
 
     Blind spots: needs at least 100 trusted rows, drawn at random, and finds what several of
-    them lie amid: with 300, a cluster of 5 % of the rows, and hardly one of 2 %. Of labels that
-    agree by nature with half of the region it finds that they are too many, and not which. Flips
+    them lie amid: with 300, more than half of the clusters of 5 % of the rows
+    (``benchmarks/results/quality.md``), and hardly one of 2 %. Of labels that agree by
+    nature with half of the region it finds that they are too many, and not which. Flips
     that are scattered, one here and one there, are for `labels`. The rule abstains where
     trusted rows were chosen for their doubtful labels, and where their classes have other
     shares: also where more than about a tenth of all labels were changed into one class.
