@@ -61,8 +61,8 @@ class LabelRegions:
     Parameters
     ----------
     rows : int
-        Rows that are looked at when fitted, at most, chosen by salted ids. Cost: about 3 s;
-        where regions are found, up to 10 s per 1,000,000 rows besides.
+        Rows that are looked at when fitted, at most, chosen by salted ids. Cost: up to 8 s;
+        where regions are found, about 10 s per 1,000,000 rows besides.
     neighbours : int
         Nearest trusted rows that tell which rows of a region are wrong.
     chance : float

@@ -23,8 +23,8 @@ from sanitizers.core.vectors import is_vector
 TRUSTED_LEAST, TRUSTED_MOST = 100, 5_000
 #: Columns that are looked at, at most, the first ones.
 COLUMNS_MOST = 100
-#: Values of a column that are told apart, at most, the most frequent; others are one range of
-#: so many that hold about as many rows each.
+#: Values of a column that are told apart, at most, the most frequent; and ranges of numbers,
+#: which hold about as many rows each.
 VALUES_MOST, RANGES = 30, 10
 #: The share of the rows that share values, at least; and of all that are found, at most: more
 #: than that are no plant, but trusted rows that are no random sample.
@@ -57,8 +57,8 @@ class SharedValues:
     class to whatever has the trigger.
 
     Blind spots: needs at least 100 trusted rows, drawn at random from data without the
-    trigger, and finds what several of them would have: with 300, two in three triggers in 5
-    % of the rows (``benchmarks/results/quality.md``), and none in 2 %, for which 1,000 are
+    trigger, and finds what several of them would have: with 300, two in three triggers in
+    5 % of the rows (``benchmarks/results/quality.md``), and none in 2 %, for which 1,000 are
     needed. Triggers of more values are found where two of them are rare together; a number
     that differs from row to row is found where all lie in a tenth of its column, and
     another column takes part. The rule abstains where the classes or the columns of trusted
@@ -77,10 +77,12 @@ class SharedValues:
     Notes
     -----
     A *view* of a column tells its frequent values apart, or, of numbers, ten ranges. Counted is
-    every combination of a class with a value of one view, or with those of two columns. If
-    trusted rows were drawn from the data, how many would have it? Too few by chance
-    (hypergeometric; Bonferroni over those combinations that could be found at all) make a find.
-    The least likely one is taken, its rows leave the data, and so on until nothing is found.
+    every combination of a class with a value of one view, or with those of two columns, that 1
+    to 10 % of the rows have, if nearly all rows with these values have that class. If trusted
+    rows were drawn from the data, how many would have it? Too few by chance (hypergeometric;
+    Bonferroni over those combinations that could be found at all, half for those with ranges)
+    make a find. The least likely one is taken, its rows leave the data, and so on until nothing
+    is found.
 
     The score of a row is one less the share of trusted rows with the combination, half a row
     added, by that of the rows. Rows without one score 0.
@@ -117,6 +119,8 @@ class SharedValues:
         if len(vouched) < TRUSTED_LEAST or not len(rows) or len(classes) < 2:
             return SharedScorer()
         counted = _Counted.of(rows, vouched, classes)
+        if not counted.views:
+            return SharedScorer()
         finds = counted.finds(self.chance)
         if finds and counted.unlike(finds):
             return SharedScorer()

@@ -168,6 +168,15 @@ def test_without_enough_trusted_rows_it_abstains() -> None:
         assert scorer.hint(batch) == [None] * 2000
 
 
+def test_without_a_column_to_look_at_it_abstains() -> None:
+    table = rows(12, 2000).append_column("v", pa.array([[0.5, k] for k in range(2000)]))
+    trusted = rows(82, 300, "t").append_column("v", pa.array([[0.5, k] for k in range(300)]))
+    roles = Roles(label="y", embedding="v")
+    data = Dataset.from_table(table, roles, salt=b"shared")
+    data = replace(data, trusted=(MemoryShard(trusted),))
+    assert judged(data)[0] == SharedScorer()
+
+
 def test_missing_values_are_a_value() -> None:
     bad = some(10, 0.06)
     table = planted(rows(10, 2000), bad, size=None, y="high")
