@@ -304,7 +304,7 @@ class _Counted:
             having = self._counts(views, np.where(left, places, -1), self.y)
             told = _places([v.vouched for v in views], views)
             vouched = self._counts(views, told, self.vouched)
-            cells = self._triggers(having, having + vouched)
+            cells = self._triggers(having + vouched)
             if not len(cells):
                 continue
             vouched = vouched[cells]
@@ -333,13 +333,13 @@ class _Counted:
             if one.values[0].column != other.values[0].column:
                 yield one, other
 
-    def _triggers(self, having: _Codes, both: _Codes) -> _Codes:
-        """The combinations of values and class that could be triggers, by the rows that have them.
+    def _triggers(self, both: _Codes) -> _Codes:
+        """The combinations of values and class that could be triggers.
 
-        All that have the values have the class, nearly: in rows of both kinds together, so that
-        the choice says nothing about the share of either.
+        Chosen by the rows of both kinds that have them, so that the choice favours neither: what
+        is just frequent enough among the rows alone is rarer among trusted ones by chance.
         """
-        share = having / len(self.y)
+        share = both / (len(self.y) + len(self.vouched))
         of_values = np.repeat(both.reshape(-1, self.classes).sum(axis=1), self.classes)
         able = (share >= SHARE_LEAST) & (share <= SHARE_MOST) & (both >= PURE * of_values)
         return np.flatnonzero(able)
@@ -370,11 +370,14 @@ def _views(name: str, rows: Batch, vouched: Batch) -> Iterator[_View]:
     """The frequent values of a column, and its ranges where it has many."""
     column, told = rows.table.column(name), vouched.table.column(name)
     hashes, vouched_hashes = value_hashes(column, rows.salt), value_hashes(told, vouched.salt)
-    values, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    # Of both kinds of rows together: see `_triggers`.
+    both = pa.chunked_array([*column.chunks, *told.cast(column.type).chunks], column.type)
+    all_hashes = np.concatenate([hashes, vouched_hashes])
+    values, first, counts = np.unique(all_hashes, return_index=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:VALUES_MOST]
-    frequent = np.sort(order[counts[order] >= SHARE_LEAST * len(rows)])
+    frequent = np.sort(order[counts[order] >= SHARE_LEAST * len(all_hashes)])
     if len(frequent):
-        shown = [f"= {_shown(column[int(first[k])])}" for k in frequent]
+        shown = [f"= {_shown(both[int(first[k])])}" for k in frequent]
         found = values[frequent]
         yield _View(
             _codes_in(found, hashes),
@@ -382,7 +385,7 @@ def _views(name: str, rows: Batch, vouched: Batch) -> Iterator[_View]:
             tuple(Value(name, int(v), text) for v, text in zip(found, shown, strict=True)),
         )
     if is_number(column.type) and len(values) > 2 * RANGES:
-        numbers = as_numbers(column)
+        numbers = as_numbers(both)
         known = numbers[np.isfinite(numbers)]
         edges = (
             np.unique(np.quantile(known, np.arange(1, RANGES) / RANGES)) if len(known) else known
