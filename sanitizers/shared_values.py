@@ -57,8 +57,8 @@ class SharedValues:
     class to whatever has the trigger.
 
     Blind spots: needs at least 100 trusted rows, drawn at random from data without the
-    trigger, and finds what several of them would have: with 300, two in three triggers in
-    5 % of the rows (``benchmarks/results/quality.md``), and none in 2 %, for which 1,000 are
+    trigger, and finds what several of them would have: with 300, 87 % of triggers in 5 % of
+    the rows (``benchmarks/results/quality.md``), and none in 2 %, for which 1,000 are
     needed. Triggers of more values are found where two of them are rare together; a number
     that differs from row to row is found where all lie in a tenth of its column, and
     another column takes part. The rule abstains where the classes or the columns of trusted
