@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import hypergeom
 
 from sanitizers.core.classes import apart, classes_of, codes_of
 from sanitizers.core.data import Batch, Dataset
@@ -286,6 +285,9 @@ class _Scan:
 
     def _around(self, centre: int, sizes: _Codes, level: float) -> Iterator[Region]:
         """The regions of all sizes around a trusted row."""
+        # Half a second: only for those who look for regions.
+        from scipy.stats import hypergeom
+
         radii = np.sort(self.between[:, centre])[sizes - 1]
         having = _within(self.away[:, centre], self.rows.y, radii, len(self.totals))
         vouched = _within(self.between[:, centre], self.vouched.y, radii, len(self.totals))

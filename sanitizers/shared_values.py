@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, hypergeom
 
 from sanitizers.core.classes import apart, classes_of, codes_of
 from sanitizers.core.contents import value_hashes
@@ -296,6 +295,9 @@ class _Counted:
 
     def _least_likely(self, left: _Mask, chance: float) -> _Cell | None:
         """What trusted rows lack most surprisingly, unless chance explains that."""
+        # Half a second: only for those who look for shared values.
+        from scipy.stats import hypergeom
+
         n, t = len(self.y), len(self.vouched)
         best: dict[bool, _Cell] = {}
         margins: dict[bool, list[_Codes]] = {False: [], True: []}
@@ -434,6 +436,8 @@ def _tests(least: NDArray[np.float64], chance: float) -> int:
 
 def _alike(rows: _Codes, vouched: _Codes, values: int) -> float:
     """The p-value of a view: that both kinds of rows are drawn from the same (chi-square)."""
+    from scipy.stats import chi2_contingency
+
     table = np.array([np.bincount(codes + 1, minlength=values + 1) for codes in (rows, vouched)])
     rare = table.sum(axis=0) * len(vouched) / (len(rows) + len(vouched)) < COUNTED_LEAST
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
