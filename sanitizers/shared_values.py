@@ -373,21 +373,23 @@ def _views(name: str, rows: Batch, vouched: Batch) -> Iterator[_View]:
     column, told = rows.table.column(name), vouched.table.column(name)
     hashes, vouched_hashes = value_hashes(column, rows.salt), value_hashes(told, vouched.salt)
     # Of both kinds of rows together: see `_triggers`.
-    both = pa.chunked_array([*column.chunks, *told.cast(column.type).chunks], column.type)
     all_hashes = np.concatenate([hashes, vouched_hashes])
     values, first, counts = np.unique(all_hashes, return_index=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:VALUES_MOST]
     frequent = np.sort(order[counts[order] >= SHARE_LEAST * len(all_hashes)])
     if len(frequent):
-        shown = [f"= {_shown(both[int(first[k])])}" for k in frequent]
+        # Each kind has types of its own: neither need fit into the other's.
+        at = [int(first[k]) for k in frequent]
+        values_at = [column[k] if k < len(rows) else told[k - len(rows)] for k in at]
+        shown = [f"= {_shown(value)}" for value in values_at]
         found = values[frequent]
         yield _View(
             _codes_in(found, hashes),
             _codes_in(found, vouched_hashes),
             tuple(Value(name, int(v), text) for v, text in zip(found, shown, strict=True)),
         )
-    if is_number(column.type) and len(values) > 2 * RANGES:
-        numbers = as_numbers(both)
+    if is_number(column.type) and is_number(told.type) and len(values) > 2 * RANGES:
+        numbers = np.concatenate([as_numbers(column), as_numbers(told)])
         known = numbers[np.isfinite(numbers)]
         edges = (
             np.unique(np.quantile(known, np.arange(1, RANGES) / RANGES)) if len(known) else known

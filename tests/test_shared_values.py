@@ -177,6 +177,15 @@ def test_without_a_column_to_look_at_it_abstains() -> None:
     assert judged(data)[0] == SharedScorer()
 
 
+def test_trusted_rows_may_have_types_of_their_own() -> None:
+    """Whole numbers in the data, and fractions among the trusted rows."""
+    bad = some(13, 0.06)
+    table = planted(rows(13, 2000), bad, size=7.0, y="low")
+    whole = pa.array(np.round(table.column("size").to_numpy()).astype(np.int64))
+    scorer, _, scores = judged(dataset(table.set_column(0, "size", whole), rows(83, 300, "t")))
+    assert scorer == SharedScorer() or (scores[bad] > 0.6).all()
+
+
 def test_missing_values_are_a_value() -> None:
     bad = some(10, 0.06)
     table = planted(rows(10, 2000), bad, size=None, y="high")
