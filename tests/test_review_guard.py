@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,12 +24,12 @@ from pipelines.review.auditing import router as audits
 from pipelines.review.filters import Filter
 from pipelines.review.guard import BODY, HEADERS, OPEN, SIGN_IN, Guard, Guarded
 from pipelines.review.ruling import router as rulings
-from pipelines.review.serve import Listening
+from pipelines.review.serve import Listening, listen
 from pipelines.review.sessions import BY_NAME, FROM_ADDRESS, LASTS, WITHIN, Attempts, Sessions
 from pipelines.review.users import ADMIN, REVIEWER, VIEWER, User, Users, add_user
 from pipelines.rulings import Rulings
 from pipelines.store import Store
-from sanitizers.core.errors import PlanError
+from sanitizers.core.errors import PlanError, StoreError
 from tests.review_store import open_store
 
 PASSWORD = "a long enough password"
@@ -418,11 +420,22 @@ def test_the_command_refuses_what_would_let_strangers_in(
     assert command(["review", "--store", str(tmp_path), "--certificate", "x"]) == 2
 
 
+def test_who_comes_before_the_server_is_up_waits_for_it() -> None:
+    with listen(Listening(port=0)) as bound, socket.create_connection(bound.getsockname(), 10):
+        taken = Listening(port=bound.getsockname()[1])
+        with pytest.raises(StoreError, match="in use"):
+            listen(taken)
+
+
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     open_store(tmp_path / "store", rows=60)
     words = ["review", "loans", "--store", str(tmp_path / "store"), "--no-open", "--port", "0"]
     code = f"import sys; sys.argv[1:] = {words!r}; from pipelines.cli import main; sys.exit(main())"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as ran:
+    with (
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as ran,
+        contextlib.ExitStack() as last,
+    ):
+        last.callback(ran.kill)
         assert ran.stderr is not None
         lines = iter(ran.stderr.readline, "")
         url = next(line for line in lines if "token=" in line).split("review: ")[1].strip()

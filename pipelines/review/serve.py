@@ -24,6 +24,8 @@ from sanitizers.core.errors import PlanError, StoreError
 
 #: The port that is tried first.
 PORT = 4250
+#: Connections that may wait until the server is up.
+_BACKLOG = 128
 
 _AWAY = """<!doctype html>
 <meta charset="utf-8"><meta http-equiv="refresh" content="0;url={0}">
@@ -115,7 +117,7 @@ def review(
     where.check(users)
     known = Users.read(users) if users is not None else None
     with contextlib.ExitStack() as stack:
-        bound = stack.enter_context(_listen(where))
+        bound = stack.enter_context(listen(where))
         port = bound.getsockname()[1]
         secure = where.certificate is not None
         names = frozenset({*where.names, *([] if _is_address(where.host) else [where.host])})
@@ -184,13 +186,22 @@ def ask_user(path: Path, name: str, role: str) -> None:
     add_user(path, name, role, password)
 
 
-def _listen(where: Listening) -> socket.socket:
+def listen(where: Listening) -> socket.socket:
+    """Take the port; who comes from now on waits until the server is up.
+
+    Raises
+    ------
+    StoreError
+        If it is taken.
+    """
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     for port in [where.port] if where.port is not None else [PORT, 0]:
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((where.host, port))
+            # Two may be bound to one port, and only one may listen.
+            bound.listen(_BACKLOG)
             return bound
         except OSError as error:
             bound.close()
