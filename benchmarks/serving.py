@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ CRON = "0 2 * * *"
 ROWS = 60
 #: Seconds that the process may take to start.
 START = 180.0
+#: Seconds that the server's database may be locked by others.
+BUSY = 30.0
 
 _ROOT = Path(__file__).resolve().parent.parent
 _READY = "serving; runs are shown at "
@@ -157,7 +161,17 @@ class Serving:
         return found
 
     def post(self, path: str, value: dict[str, Any]) -> Any:
-        """Ask the Prefect server for something, as its page does."""
+        """Ask the Prefect server for something; again where it is busy, as its client does."""
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                return self._post(path, value)
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
+
+    def _post(self, path: str, value: dict[str, Any]) -> Any:
         address, kind = f"{self.page}/api/{path}", {"Content-Type": "application/json"}
         request = urllib.request.Request(address, json.dumps(value).encode(), kind)
         with urllib.request.urlopen(request, timeout=60) as answer:
