@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from sanitizers.core.label_noise import (
     surprise,
     temperatures,
 )
+from sanitizers.core.transitions import Transitions, fit_transitions
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -147,10 +148,10 @@ class Labels:
             return LabelScorer((), ())
         rows = sample.take(codes_of(sample.labels, classes) >= 0)
         trusted = _useful(data.trusted_rows, classes)
-        plain = LabelScorer(classes, self._fit_folds(rows, trusted, classes, folds))
+        plain = _unmixed(LabelScorer(classes, self._fit_folds(rows, trusted, classes, folds)), rows)
         if trusted is None:
             observed = _known(plain, rows)
-            return _calibrate(plain, observed[0], *fit_mixture(*observed))
+            return _calibrate(plain, observed[0], *fit_mixture(*observed, pattern=plain.pattern))
         told = _Told.of(plain, rows, trusted)
         sifted = self._sift(rows, trusted, classes, folds)
         if sifted is not None:
@@ -160,6 +161,7 @@ class Labels:
         if told.rate >= NOISY:
             believed = rows.take(_believed(plain, rows))
             second = LabelScorer(classes, self._fit_folds(believed, trusted, classes, folds))
+            second = _unmixed(second, rows)
             told_then = _Told.of(second, rows, trusted)
             if told_then.likelier(told):
                 plain, told = second, told_then
@@ -250,6 +252,8 @@ class LabelScorer:
     temperature, flip_rate : float
         The fitted mixture. `flip_rate` is the estimated share of labels replaced.
     null : Null or None
+    transitions : Transitions or None
+        Which labels replaced which, where the data tell.
     """
 
     classes: tuple[str, ...]
@@ -257,6 +261,12 @@ class LabelScorer:
     temperature: float = 1.0
     flip_rate: float = 0.0
     null: Null | None = None
+    transitions: Transitions | None = field(default=None, repr=False)
+
+    @property
+    def pattern(self) -> NDArray[np.float64] | None:
+        """Where replaced labels go, where the data tell."""
+        return self.transitions.pattern if self.transitions else None
 
     def probabilities(self, batch: Batch) -> NDArray[np.float64]:
         """Out-of-fold class probabilities before calibration, shape (n, classes)."""
@@ -269,7 +279,7 @@ class LabelScorer:
                 P[mine] = _mean_probabilities(self.folds[k], X[mine], len(self.classes))
 
         _in_threads(predict, range(len(self.folds)))
-        return P
+        return self.transitions.unmix(P) if self.transitions else P
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         scores = np.full(len(batch), np.nan)
@@ -319,8 +329,8 @@ class _Told:
     @classmethod
     def of(cls, fitted: LabelScorer, rows: Batch, trusted: Batch) -> _Told:
         (P, y), vouched = _known(fitted, rows), _known(fitted, trusted)
-        own, _ = fit_mixture(P, y)
-        joint, rate = fit_mixture(P, y, vouched)
+        own, _ = fit_mixture(P, y, pattern=fitted.pattern)
+        joint, rate = fit_mixture(P, y, vouched, fitted.pattern)
         margins, usual = (
             _margins(sharpen(fitted.probabilities(batch), joint), batch, fitted.classes)
             for batch in (rows, trusted)
@@ -374,7 +384,12 @@ def _calibrate(
     if not len(P):
         return LabelScorer((), ())
     null = label_null(sharpen(P, temperature))
-    return LabelScorer(fitted.classes, fitted.folds, temperature, rate, null)
+    return replace(fitted, temperature=temperature, flip_rate=rate, null=null)
+
+
+def _unmixed(fitted: LabelScorer, rows: Batch) -> LabelScorer:
+    """The same models; where labels replaced one another by a pattern, it is taken out."""
+    return replace(fitted, transitions=fit_transitions(*_known(fitted, rows)))
 
 
 def _known(fitted: LabelScorer, rows: Batch) -> Labelled:

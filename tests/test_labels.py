@@ -321,6 +321,27 @@ def rightness(rows: pa.Table) -> NDArray[np.float64]:
     return np.asarray(a * np.cos(angle) + b * np.sin(angle))
 
 
+def confused(went: str, rows: int = 1_500) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Five classes on a ring; each goes over into the next, or one into another."""
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 5, rows)
+    angle = 2 * np.pi * true / 5
+    values = 4 * np.column_stack([np.cos(angle), np.sin(angle)]) + rng.normal(size=(rows, 2))
+    bad = rng.random(rows) < (0.1 if went == "to the next" else 0.3 * (true == 1))
+    given = np.where(bad, (true + 1) % 5 if went == "to the next" else 3, true)
+    ids = pa.array([f"row-{i}" for i in range(rows)])
+    labels = pa.array(given.astype(str))
+    return pa.table({"a": values[:, 0], "b": values[:, 1], "y": labels, "row_id": ids}), bad
+
+
+@pytest.mark.parametrize("went", ["to the next", "to one"])
+def test_flips_from_class_to_class_are_found_without_trusted_rows(went: str) -> None:
+    rows, bad = confused(went)
+    over = quarantined(rows, None)
+    assert over[bad].mean() >= 0.75
+    assert over[~bad].mean() <= 0.005
+
+
 def test_trusted_rows_do_not_lower_recall_and_cost_hardly_a_clean_row() -> None:
     found: dict[int, list[float]] = {0: [], 150: [], 300: []}
     for seed in range(2):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ _FLOOR = 1e-12
 #: Added to probabilities before their logarithm.
 _SMOOTH = 1e-4
 #: Where the logarithm of the temperature and the logit of the rate of flips may lie.
-_TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
+TEMPERATURES, _RATES = (-3.0, 1.5), (-9.0, -0.4)
+#: The share of a class that is replaced, at most.
+_GONE = 0.9
 _COARSE = {"xatol": 0.01}
 #: Log-likelihoods by which a rate of zero is ruled out (68 %), and within which the rate
 #: may lie above its likeliest value (68 %).
@@ -57,13 +60,62 @@ def sharpen(P: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class LabelLikelihood:
+    """How likely labels are, some of which were replaced.
+
+    Parameters
+    ----------
+    P : ndarray of float64, shape (n, k)
+        Class probabilities.
+    y : ndarray of int64, shape (n,)
+        Observed labels.
+    pattern : ndarray of float64, shape (k, k)
+        Where replaced labels go: at a rate of 1 the share of the rows of one class that get
+        the label of another; the diagonal is zero.
+    """
+
+    P: NDArray[np.float64] = field(repr=False)
+    y: NDArray[np.int64] = field(repr=False)
+    pattern: NDArray[np.float64] = field(repr=False)
+
+    @cached_property
+    def _logs(self) -> NDArray[np.float64]:
+        logs = np.log(self.P + _SMOOTH)
+        return np.asarray(logs - logs.max(axis=1, keepdims=True))
+
+    @cached_property
+    def _come(self) -> NDArray[np.float64]:
+        return np.ascontiguousarray(self.pattern[:, self.y].T)
+
+    @cached_property
+    def _gone(self) -> NDArray[np.float64]:
+        return np.asarray(self.pattern.sum(axis=1)[self.y])
+
+    def loss(self, log_temperature: float, rate: float) -> float:
+        """The negative log-likelihood."""
+        Q = np.exp(self._logs * np.exp(-log_temperature))
+        whole = Q.sum(axis=1)
+        stayed = Q[np.arange(len(self.y)), self.y] * (1 - np.minimum(rate * self._gone, _GONE))
+        come = rate * np.einsum("ij,ij->i", Q, self._come)
+        return -float(np.log((stayed + come) / whole + _FLOOR).sum())
+
+
+def evenly(classes: int) -> NDArray[np.float64]:
+    """The pattern of labels that are replaced by any other class alike, shape (k, k)."""
+    return np.asarray((1 - np.eye(classes)) / max(classes - 1, 1))
+
+
 def fit_mixture(
-    P: NDArray[np.float64], y: NDArray[np.int64], vouched: Labelled | None = None
+    P: NDArray[np.float64],
+    y: NDArray[np.int64],
+    vouched: Labelled | None = None,
+    pattern: NDArray[np.float64] | None = None,
 ) -> tuple[float, float]:
     """Tell the noise of labels from the doubt of models, by maximum likelihood.
 
     The model of an observed label: with probability `r` it was replaced by one of the
-    other classes, each alike, else it was drawn from `P` at temperature `T`.
+    other classes, each alike or by a pattern, else it was drawn from `P` at temperature `T`.
 
     Parameters
     ----------
@@ -74,27 +126,28 @@ def fit_mixture(
     vouched : Labelled, optional
         Labels that carry no noise: all doubt of them is the models' own. Each counts
         `TRUSTED_WEIGHT` times.
+    pattern : ndarray of float64, shape (k, k), optional
+        Where replaced labels go; see `LabelLikelihood`. None: to all other classes alike.
 
     Returns
     -------
     (float, float)
         T and r: zero where the data do not rule that out, else the upper end of its 68 %
-        profile likelihood interval.
+        profile likelihood interval; with a pattern, which was chosen for its likelihood and so
+        claims flips enough, the likeliest.
     """
-    given, others = _given(P, y), P.shape[1] - 1
+    likelihood = LabelLikelihood(P, y, evenly(P.shape[1]) if pattern is None else pattern)
     doubt = None if vouched is None else _doubt(vouched)
 
     def profile(logit: float) -> tuple[float, float]:
         """The best log-temperature for a rate of flips, and its negative log-likelihood."""
-        rate = expit(logit)
+        rate = float(expit(logit))
 
         def loss(v: float) -> float:
-            chance = given(v)
-            mixed = (1 - rate) * chance + rate * (1 - chance) / others
-            own = -float(np.log(mixed + _FLOOR).sum())
+            own = likelihood.loss(v, rate)
             return own if doubt is None else own + TRUSTED_WEIGHT * doubt(v)
 
-        found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
+        found = minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options=_COARSE)
         return float(found.fun), float(found.x)
 
     none, cold = profile(-np.inf)
@@ -103,8 +156,10 @@ def fit_mixture(
     )
     if none - float(best.fun) < RULED_OUT:
         return float(np.exp(cold)), 0.0
-    most = float(best.fun) + UPPER
-    rate = _edge(lambda v: profile(v)[0], float(best.x), _RATES[1], most)
+    rate = float(best.x)
+    if pattern is None:
+        most = float(best.fun) + UPPER
+        rate = _edge(lambda v: profile(v)[0], rate, _RATES[1], most)
     return float(np.exp(profile(rate)[1])), float(expit(rate))
 
 
@@ -119,9 +174,9 @@ def temperatures(P: NDArray[np.float64], y: NDArray[np.int64]) -> Temperatures:
         Labels that are vouched for.
     """
     doubt = _doubt((P, y))
-    best = minimize_scalar(doubt, bounds=_TEMPERATURES, method="bounded", options=_COARSE)
+    best = minimize_scalar(doubt, bounds=TEMPERATURES, method="bounded", options=_COARSE)
     most = float(best.fun) + CONTRADICTED
-    low, high = (_edge(doubt, float(best.x), end, most) for end in _TEMPERATURES)
+    low, high = (_edge(doubt, float(best.x), end, most) for end in TEMPERATURES)
     low, likeliest, high = (float(np.exp(v)) for v in (low, float(best.x), high))
     return Temperatures(low, likeliest, high, -float(best.fun))
 
