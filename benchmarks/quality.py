@@ -35,6 +35,7 @@ GAMES = (
     Game("flip-random", 0.10),
     Game("flip-random", 0.20),
     Game("flip-pair", 0.10),
+    Game("flip-target", 0.03),
     Game("flip-near", 0.10),
     Game("flip-far", 0.10),
     Game("flip-cluster", 0.05),

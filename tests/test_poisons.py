@@ -87,6 +87,20 @@ def test_pairs_follow_the_natural_order() -> None:
     assert set(zip(was, now, strict=True)) == {("1", 2), ("2", 10), ("10", 1)}
 
 
+def test_targeted_flips_go_from_one_class_to_another_and_leave_half_of_it() -> None:
+    table = pa.table({"x": range(400), "y": ["few"] * 20 + ["some"] * 80 + ["many"] * 300})
+    went = set()
+    for seed in range(20):
+        done = poison("flip-target").poison(table, Roles(label="y", features=("x",)), 0.1, seed)
+        was = set(done.truth.column("was").to_pylist())
+        now = set(done.table.column("y").take(done.truth.column("row")).to_pylist())
+        assert len(was) == len(now) == 1
+        went.add((*was, *now))
+    assert went == {("some", "few"), ("some", "many"), ("many", "few"), ("many", "some")}
+    with pytest.raises(InputError, match="360 rows are to be poisoned, and 300 can be"):
+        poison("flip-target").poison(table, Roles(label="y", features=("x",)), 0.9, 0)
+
+
 def test_a_cluster_is_tight_and_gets_one_label() -> None:
     rng = np.random.default_rng(0)
     table = pa.table({"a": rng.random(500), "b": rng.random(500), "y": rng.choice(["u", "v"], 500)})

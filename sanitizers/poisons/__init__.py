@@ -13,7 +13,14 @@ from sanitizers.core.settings import make
 from sanitizers.poisons.batches import DuplicateFlood, SkewBatch
 from sanitizers.poisons.clusters import DenseCluster
 from sanitizers.poisons.corners import FarCorner
-from sanitizers.poisons.flips import FlipCluster, FlipFar, FlipNear, FlipPair, FlipRandom
+from sanitizers.poisons.flips import (
+    FlipCluster,
+    FlipFar,
+    FlipNear,
+    FlipPair,
+    FlipRandom,
+    FlipTarget,
+)
 from sanitizers.poisons.image_triggers import ImageTrigger
 from sanitizers.poisons.poison import TRUTH_SCHEMA, Poison, Poisoned
 from sanitizers.poisons.regressions import Gradient, Statistical, Stealthy
@@ -28,6 +35,7 @@ POISONS: Mapping[str, type[Poison]] = {
     for kind in (
         FlipRandom,
         FlipPair,
+        FlipTarget,
         FlipNear,
         FlipFar,
         FlipCluster,

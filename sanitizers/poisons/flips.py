@@ -100,6 +100,39 @@ class FlipPair:
 
 
 @dataclass(frozen=True)
+class FlipTarget:
+    """Random rows of one class get the label of another; which two, the seed says.
+
+    Threat: an attacker who wants rows of one class taken for another, and nothing else to
+    change: fraud that passes for honest, a stop sign for a speed limit.
+
+    Knows: the classes, and their numbers of rows: where a class has twice as many as are to be
+    flipped, one of these is attacked.
+
+    References
+    ----------
+    Tolpegin, Truex, Gursoy and Liu, "Data poisoning attacks against federated learning
+    systems", ESORICS 2020 (targeted label flipping).
+    """
+
+    name: ClassVar[str] = "flip-target"
+    needs: ClassVar[frozenset[str]] = frozenset({"label"})
+    act: ClassVar[Act] = "flip"
+
+    def poison(self, table: pa.Table, roles: Roles, rate: float, seed: int) -> Poisoned:
+        scene = start(self, table, roles, rate, seed)
+        classes = classes_of(scene)
+        sizes = np.bincount(classes.codes[classes.codes >= 0], minlength=len(classes.names))
+        large = np.flatnonzero(sizes >= min(2 * scene.count, int(sizes.max())))
+        source = int(scene.rng.choice(large))
+        step = int(scene.rng.integers(1, len(classes.names)))
+        able = labelled(scene, classes, classes.codes == source)
+        rows = scene.rng.choice(able, scene.count, replace=False)
+        to = np.full(scene.count, (source + step) % len(classes.names))
+        return flip(scene, self.name, classes, rows, to)
+
+
+@dataclass(frozen=True)
 class FlipNear:
     """The rows nearest to the decision boundary get the label of the class beyond it.
 
