@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sanitizers.core.label_noise import LabelLikelihood, evenly, fit_mixture, sharpen
+from sanitizers.core.label_noise import LabelLikelihood, evenly, fit_mixture, logs_of, sharpen
 from sanitizers.core.transitions import fit_transitions
 
 Known = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]
@@ -115,5 +115,5 @@ def test_the_likelihood_of_labels_is_that_of_the_noisy_channel() -> None:
     rate, temperature = 0.2, 0.8
     channel = rate * pattern + np.diag(1 - rate * pattern.sum(axis=1))
     chances = (sharpen(P, temperature) @ channel)[np.arange(len(y)), y]
-    loss = LabelLikelihood(P, y, pattern).loss(float(np.log(temperature)), rate)
+    loss = LabelLikelihood(logs_of(P), y, pattern).loss(float(np.log(temperature)), rate)
     assert loss == pytest.approx(-np.log(chances).sum(), rel=1e-6)

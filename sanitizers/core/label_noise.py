@@ -54,9 +54,7 @@ class Temperatures:
 
 def sharpen(P: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Class probabilities at another temperature: ``P**(1/T)``, normalised, shape (n, k)."""
-    logs = np.log(P + _SMOOTH) / temperature
-    logs -= logs.max(axis=1, keepdims=True)
-    powers = np.exp(logs)
+    powers = np.exp(logs_of(P) / temperature)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
@@ -66,8 +64,8 @@ class LabelLikelihood:
 
     Parameters
     ----------
-    P : ndarray of float64, shape (n, k)
-        Class probabilities.
+    logs : ndarray of float64, shape (n, k)
+        Class probabilities, as `logs_of` gives them.
     y : ndarray of int64, shape (n,)
         Observed labels.
     pattern : ndarray of float64, shape (k, k)
@@ -75,14 +73,9 @@ class LabelLikelihood:
         the label of another; the diagonal is zero.
     """
 
-    P: NDArray[np.float64] = field(repr=False)
+    logs: NDArray[np.float64] = field(repr=False)
     y: NDArray[np.int64] = field(repr=False)
     pattern: NDArray[np.float64] = field(repr=False)
-
-    @cached_property
-    def _logs(self) -> NDArray[np.float64]:
-        logs = np.log(self.P + _SMOOTH)
-        return np.asarray(logs - logs.max(axis=1, keepdims=True))
 
     @cached_property
     def _come(self) -> NDArray[np.float64]:
@@ -94,11 +87,17 @@ class LabelLikelihood:
 
     def loss(self, log_temperature: float, rate: float) -> float:
         """The negative log-likelihood."""
-        Q = np.exp(self._logs * np.exp(-log_temperature))
+        Q = np.exp(self.logs * np.exp(-log_temperature))
         whole = Q.sum(axis=1)
         stayed = Q[np.arange(len(self.y)), self.y] * (1 - np.minimum(rate * self._gone, _GONE))
         come = rate * np.einsum("ij,ij->i", Q, self._come)
         return -float(np.log((stayed + come) / whole + _FLOOR).sum())
+
+
+def logs_of(P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of class probabilities, the largest of each row 0, shape (n, k)."""
+    logs = np.log(P + _SMOOTH)
+    return np.asarray(logs - logs.max(axis=1, keepdims=True))
 
 
 def evenly(classes: int) -> NDArray[np.float64]:
@@ -136,7 +135,8 @@ def fit_mixture(
         profile likelihood interval; with a pattern, which was chosen for its likelihood and so
         claims flips enough, the likeliest.
     """
-    likelihood = LabelLikelihood(P, y, evenly(P.shape[1]) if pattern is None else pattern)
+    alike = evenly(P.shape[1])
+    likelihood = LabelLikelihood(logs_of(P), y, alike if pattern is None else pattern)
     doubt = None if vouched is None else _doubt(vouched)
 
     def profile(logit: float) -> tuple[float, float]:
@@ -203,8 +203,7 @@ def surprise(P: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _given(P: NDArray[np.float64], y: NDArray[np.int64]) -> Callable[[float], NDArray[np.float64]]:
     """The chance of every label, as a function of the logarithm of the temperature."""
-    logs = np.log(P + _SMOOTH)
-    logs -= logs.max(axis=1, keepdims=True)
+    logs = logs_of(P)
     own = logs[np.arange(len(y)), y]
 
     def given(v: float) -> NDArray[np.float64]:
