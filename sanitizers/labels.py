@@ -62,8 +62,9 @@ class Labels:
     flipped together, or those far from the boundary first. Of 10 % flips far from the
     boundary 3 % are found, with 300 trusted rows 90 %; of a cluster of 5 % none, and one in
     four, where `label-regions` finds most (``benchmarks/results/quality.md``). Classes that
-    the features cannot tell apart, where the rule abstains rather than guesses; triggers
-    with a target label, which models learn. Trusted rows that a person chose for their
+    the features cannot tell apart, where the rule abstains rather than guesses; which of two
+    classes went over into the other, which only three and more tell; triggers with a target
+    label, which models learn. Trusted rows that a person chose for their
     doubtful labels: hardly a flip is found beside them; vouch for rows drawn at random.
 
     Parameters
