@@ -79,6 +79,13 @@ def test_two_classes_that_overlap_with_one_another_alone_are_no_pattern() -> Non
         assert fit_transitions(P, drawn(rng, P)) is None
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_classes_overlap_much_noise_is_not_told_from_overlap(seed: int) -> None:
+    clear, dim = (learned(seed, pairs(5, 0.2), overlap=overlap) for overlap in (0.3, 1.5))
+    assert fit_transitions(*clear[:2]) is not None
+    assert fit_transitions(*dim[:2]) is None
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_flips_to_all_classes_alike_are_no_pattern(rate: float) -> None:
     matrix = (1 - rate) * np.eye(6) + rate * evenly(6)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-from sanitizers.core.label_noise import TEMPERATURES, LabelLikelihood, evenly, logs_of
+from sanitizers.core.label_noise import TEMPERATURES, LabelLikelihood, evenly, logs_of, sharpen
 
 #: Fewer classes have nothing to choose from; of more the labels do not tell as many transitions.
 CLASSES = (3, 100)
@@ -23,6 +23,10 @@ EVIDENCE, GAINED = 10.0, 0.01
 #: Log-likelihood that probabilities gain when the noise that models learned is taken out of
 #: them, at least. On the same clean tables they lose by it; so they do wherever classes overlap.
 UNMIXED = 2.0
+#: How sure models without the noise are to be, in the mean over the rows: the probability of
+#: their likeliest class. Where classes overlap more than this, overlap and noise look alike: of
+#: CIFAR-10 by its pixels (0.47) 3.6 % of the clean rows were lost.
+SURE = 0.83
 #: Each transition counts so many flips before any is seen, spread evenly.
 PRIOR = 0.3
 #: A class loses at most this share of its labels; most of them are left in every class.
@@ -102,15 +106,15 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
     best = min((_climb(P, y, t, free=True) for t in _BEGIN), key=_loss)
     if even.loss - best.loss < GAINED * len(y) or _evidence(best.counts, y) < EVIDENCE:
         return None
-    least, found = best.loss - UNMIXED, Transitions(best.pattern, np.eye(k))
+    reached, unmixing, least = best, np.eye(k), best.loss - UNMIXED
     for _ in range(_AGAIN):
-        unmixing = np.asarray(np.linalg.inv(_matrix(best)), np.float64)
-        clean = _unmixed(P, unmixing)
-        again = _climb(clean, y, np.exp(best.log_temperature), free=True, since=best)
-        if again.loss < least:
-            least, found = again.loss, Transitions(again.pattern, unmixing)
-        best = again
-    return found
+        inverse = np.asarray(np.linalg.inv(_matrix(best)), np.float64)
+        clean = _unmixed(P, inverse)
+        best = _climb(clean, y, float(np.exp(best.log_temperature)), free=True, since=best)
+        if best.loss < least:
+            reached, unmixing, least = best, inverse, best.loss
+    sure = sharpen(_unmixed(P, unmixing), float(np.exp(reached.log_temperature))).max(axis=1)
+    return Transitions(reached.pattern, unmixing) if sure.mean() >= SURE else None
 
 
 def _loss(climb: _Climb) -> float:
