@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-from sanitizers.core.label_noise import TEMPERATURES, LabelLikelihood, evenly, logs_of, sharpen
+from sanitizers.core.label_noise import (
+    TEMPERATURES,
+    LabelLikelihood,
+    evenly,
+    fit_mixture,
+    logs_of,
+    sharpen,
+)
 
 #: Fewer classes have nothing to choose from; of more the labels do not tell as many transitions.
 CLASSES = (3, 100)
@@ -113,8 +120,10 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
         best = _climb(clean, y, float(np.exp(best.log_temperature)), free=True, since=best)
         if best.loss < least:
             reached, unmixing, least = best, inverse, best.loss
-    sure = sharpen(_unmixed(P, unmixing), float(np.exp(reached.log_temperature))).max(axis=1)
-    return Transitions(reached.pattern, unmixing) if sure.mean() >= SURE else None
+    clean = _unmixed(P, unmixing)
+    temperature, _ = fit_mixture(clean, y, pattern=reached.pattern)
+    sure = sharpen(clean, temperature).max(axis=1).mean()
+    return Transitions(reached.pattern, unmixing) if sure >= SURE else None
 
 
 def _loss(climb: _Climb) -> float:
