@@ -60,7 +60,7 @@ class Labels:
 
     Blind spots: flips that agree with one another: all rows of a region or a cluster
     flipped together, or those far from the boundary first. Of 10 % flips far from the
-    boundary 3 % are found, with 300 trusted rows 90 %; of a cluster of 5 % none, and one in
+    boundary 11 % are found, with 300 trusted rows 90 %; of a cluster of 5 % none, and one in
     four, where `label-regions` finds most (``benchmarks/results/quality.md``). Classes that
     the features cannot tell apart, where the rule abstains rather than guesses; which of two
     classes went over into the other, which only three and more tell; triggers with a target
