@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +109,10 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
     P, y = P[::step], y[::step]
     if not CLASSES[0] <= k <= CLASSES[1] or not len(y):
         return None
-    even = min((_climb(P, y, t, free=False) for t in _BEGIN), key=_loss)
-    best = min((_climb(P, y, t, free=True) for t in _BEGIN), key=_loss)
+    even, best = (
+        min((_climb(P, y, t, free=free) for t in _BEGIN), key=attrgetter("loss"))
+        for free in (False, True)
+    )
     if even.loss <= best.loss or _evidence(best.counts, y) < EVIDENCE:
         return None
     reached, unmixing, least = best, np.eye(k), best.loss - UNMIXED
@@ -125,10 +128,6 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
     return Transitions(reached.pattern, unmixing) if sure >= SURE else None
 
 
-def _loss(climb: _Climb) -> float:
-    return climb.loss
-
-
 def _climb(
     P: NDArray[np.float64],
     y: NDArray[np.int64],
@@ -141,7 +140,7 @@ def _climb(
     n, k = P.shape
     logs, v = logs_of(P), float(np.log(temperature))
     pattern, rate = (since.pattern, since.rate) if since else (evenly(k), _RATE)
-    share = np.bincount(y, minlength=k) / n + 1 / (n * k)
+    share = _shares(y, k)
     alike = share[:, None] * evenly(k)
     counts, loss = np.zeros((k, k)), np.inf
     for _ in range(_ROUNDS):
@@ -187,13 +186,17 @@ def _evidence(counts: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """The log of the Bayes factor for any transitions over all alike (Dirichlet-multinomial)."""
     k = len(counts)
     other = ~np.eye(k, dtype=bool)
-    share = np.bincount(y, minlength=k) / len(y) + 1 / (len(y) * k)
-    alike = (share[:, None] * evenly(k))[other]
+    alike = (_shares(y, k)[:, None] * evenly(k))[other]
     alike /= alike.sum()
     seen, before = counts[other], PRIOR * k * (k - 1) * alike
     whole = gammaln(before.sum()) - gammaln(before.sum() + seen.sum())
     each = gammaln(before + seen) - gammaln(before) - seen * np.log(alike)
     return float(whole + each.sum())
+
+
+def _shares(y: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """The share of each class, none of them zero, shape (k,)."""
+    return np.asarray(np.bincount(y, minlength=k) / len(y) + 1 / (len(y) * k))
 
 
 def _matrix(climb: _Climb) -> NDArray[np.float64]:
