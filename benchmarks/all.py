@@ -16,6 +16,7 @@ NAMES = (
     "quality",
     "flips",
     "ceiling",
+    "transitions",
     "slices",
     "lines",
     "regression",

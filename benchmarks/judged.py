@@ -14,7 +14,7 @@ from sanitizers.core.data import Dataset, MemoryShard, Roles
 from sanitizers.core.evidence import examine_batch
 from sanitizers.core.lines import ScoreSummary, draw
 from sanitizers.core.policy import Policy
-from sanitizers.core.sanitizer import Influential
+from sanitizers.core.sanitizer import Influential, Scorer
 
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -59,21 +59,27 @@ def judge(
         recipe = sanitizer(name)
         if missing_roles(recipe, data.roles, named=bool(names), trusted=bool(data.trusted)):
             continue
-        scorer = recipe.fit(data)
-        parts = [(batch.keys, examine_batch(name, scorer, batch)) for batch in data.batches()]
-        summary = ScoreSummary(data.rows)
-        for keys, part in parts:
-            summary.add(_floats(part.column("score")), _floats(part.column("p_value")), keys)
-        influence = scorer.influence if isinstance(scorer, Influential) else None
-        vouched = bool(data.trusted) and bool(np.isfinite(summary.p_values).any())
-        rule = Policy(clean_loss).rule(name, trusted=vouched, influence=influence)
-        line = draw(name, rule, summary).quarantine
-        scores, p_values = (
-            np.concatenate([_floats(part.column(column)) for _, part in parts])
-            for column in ("score", "p_value")
-        )
-        found[name] = Judged(scores, p_values, scores > (np.inf if line is None else line))
+        found[name] = judge_by(name, recipe.fit(data), data, clean_loss)
     return found
+
+
+def judge_by(
+    name: str, scorer: Scorer, data: Dataset, clean_loss: float = Policy.clean_loss
+) -> Judged:
+    """Examine a dataset with one sanitizer that is fitted; its default line."""
+    parts = [(batch.keys, examine_batch(name, scorer, batch)) for batch in data.batches()]
+    summary = ScoreSummary(data.rows)
+    for keys, part in parts:
+        summary.add(_floats(part.column("score")), _floats(part.column("p_value")), keys)
+    influence = scorer.influence if isinstance(scorer, Influential) else None
+    vouched = bool(data.trusted) and bool(np.isfinite(summary.p_values).any())
+    rule = Policy(clean_loss).rule(name, trusted=vouched, influence=influence)
+    line = draw(name, rule, summary).quarantine
+    scores, p_values = (
+        np.concatenate([_floats(part.column(column)) for _, part in parts])
+        for column in ("score", "p_value")
+    )
+    return Judged(scores, p_values, scores > (np.inf if line is None else line))
 
 
 def any_of(judged: Mapping[str, Judged], rows: int) -> Flags:

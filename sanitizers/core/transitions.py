@@ -56,10 +56,16 @@ class Transitions:
     unmixing : ndarray of float64, shape (k, k)
         Takes the noise out of probabilities that models learned with it: the inverse of the
         transition matrix; the identity where they did not learn it.
+    evidence : float
+        The log of the Bayes factor for these transitions over all alike.
+    sure : float
+        The mean probability of the likeliest class, without the noise.
     """
 
     pattern: NDArray[np.float64] = field(repr=False)
     unmixing: NDArray[np.float64] = field(repr=False)
+    evidence: float
+    sure: float
 
     def unmix(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
         """Class probabilities without the noise, shape (n, k)."""
@@ -77,7 +83,24 @@ class _Climb:
     loss: float
 
 
-def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions | None:
+@dataclass(frozen=True)
+class Gates:
+    """Where transitions are believed; `benchmarks.transitions` measures other lines.
+
+    Parameters
+    ----------
+    evidence, unmixed, sure : float
+        See `EVIDENCE`, `UNMIXED` and `SURE`.
+    """
+
+    evidence: float = EVIDENCE
+    unmixed: float = UNMIXED
+    sure: float = SURE
+
+
+def fit_transitions(
+    P: NDArray[np.float64], y: NDArray[np.int64], gates: Gates = Gates()
+) -> Transitions | None:
     """Tell which labels replaced which, where the labels tell it beyond chance.
 
     Parameters
@@ -86,6 +109,7 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
         Out-of-fold class probabilities.
     y : ndarray of int64, shape (n,)
         Observed labels.
+    gates : Gates
 
     Returns
     -------
@@ -113,9 +137,10 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
         min((_climb(P, y, t, free=free) for t in _BEGIN), key=attrgetter("loss"))
         for free in (False, True)
     )
-    if even.loss <= best.loss or _evidence(best.counts, y) < EVIDENCE:
+    evidence = _evidence(best.counts, y)
+    if even.loss <= best.loss or evidence < gates.evidence:
         return None
-    reached, unmixing, least = best, np.eye(k), best.loss - UNMIXED
+    reached, unmixing, least = best, np.eye(k), best.loss - gates.unmixed
     for _ in range(_AGAIN):
         inverse = np.asarray(np.linalg.inv(_matrix(best)), np.float64)
         clean = _unmixed(P, inverse)
@@ -124,8 +149,8 @@ def fit_transitions(P: NDArray[np.float64], y: NDArray[np.int64]) -> Transitions
             reached, unmixing, least = best, inverse, best.loss
     clean = _unmixed(P, unmixing)
     temperature, _ = fit_mixture(clean, y, pattern=reached.pattern)
-    sure = sharpen(clean, temperature).max(axis=1).mean()
-    return Transitions(reached.pattern, unmixing) if sure >= SURE else None
+    sure = float(sharpen(clean, temperature).max(axis=1).mean())
+    return Transitions(reached.pattern, unmixing, evidence, sure) if sure >= gates.sure else None
 
 
 def _climb(
