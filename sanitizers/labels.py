@@ -149,21 +149,21 @@ class Labels:
             return LabelScorer((), ())
         rows = sample.take(codes_of(sample.labels, classes) >= 0)
         trusted = _useful(data.trusted_rows, classes)
-        plain = _unmixed(LabelScorer(classes, self._fit_folds(rows, trusted, classes, folds)), rows)
+        plain = LabelScorer(classes, self._fit_folds(rows, trusted, classes, folds))
+        plain, P = _unmixed(plain, rows)
         if trusted is None:
-            observed = _known(plain, rows)
+            observed = _known(P, rows, classes)
             return _calibrate(plain, observed[0], *fit_mixture(*observed, pattern=plain.pattern))
-        told = _Told.of(plain, rows, trusted)
-        sifted = self._sift(rows, trusted, classes, folds)
-        if sifted is not None:
-            told_then = _Told.of(sifted, rows, trusted)
+        told = _Told.of(plain, P, rows, trusted)
+        if (sifted := self._sift(rows, trusted, classes, folds)) is not None:
+            told_then = _Told.of(*sifted, rows, trusted)
             if told_then.uncovers(told):
-                return _calibrate(sifted, told_then.P, told_then.careful, told_then.rate)
+                return _calibrate(sifted[0], told_then.P, told_then.careful, told_then.rate)
         if told.rate >= NOISY:
-            believed = rows.take(_believed(plain, rows))
+            believed = rows.take(_believed(P, rows, classes))
             second = LabelScorer(classes, self._fit_folds(believed, trusted, classes, folds))
-            second = _unmixed(second, rows)
-            told_then = _Told.of(second, rows, trusted)
+            second, P = _unmixed(second, rows)
+            told_then = _Told.of(second, P, rows, trusted)
             if told_then.likelier(told):
                 plain, told = second, told_then
         return _calibrate(plain, told.P, told.together, told.rate)
@@ -176,8 +176,11 @@ class Labels:
 
     def _sift(
         self, rows: Batch, trusted: Batch, classes: tuple[str, ...], folds: int
-    ) -> LabelScorer | None:
-        """Models of the trusted rows and of those rows that they do not deny, if they do any."""
+    ) -> tuple[LabelScorer, NDArray[np.float64]] | None:
+        """Models of the trusted rows and of those rows that they do not deny, if they do any.
+
+        And what they say of all rows, shape (n, k).
+        """
         given, own = (codes_of(batch.labels, classes) for batch in (trusted, rows))
         if apart(given, own, len(classes)) > APART:
             # Models of trusted rows that somebody chose, most of one class, would deny the others.
@@ -193,8 +196,9 @@ class Labels:
         for line in DENIED:
             believed = rows.take(margin < line)
             sifted = LabelScorer(classes, self._fit_folds(believed, trusted, classes, folds))
-            margin = _margins(sifted.probabilities(rows), rows, classes)
-        return sifted
+            P = sifted.probabilities(rows)
+            margin = _margins(P, rows, classes)
+        return sifted, P
 
     def _fit_folds(
         self, rows: Batch, trusted: Batch | None, classes: tuple[str, ...], folds: int
@@ -272,6 +276,8 @@ class LabelScorer:
     def probabilities(self, batch: Batch) -> NDArray[np.float64]:
         """Out-of-fold class probabilities before calibration, shape (n, classes)."""
         P = np.full((len(batch), len(self.classes)), np.nan)
+        if not self.folds:
+            return P
         fold, X = batch.buckets(len(self.folds), "labels/fold"), _bounded(batch)
 
         def predict(k: int) -> None:
@@ -283,18 +289,28 @@ class LabelScorer:
         return self.transitions.unmix(P) if self.transitions else P
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
+        return self._scores(batch, self.probabilities(batch))
+
+    def hint(self, batch: Batch) -> Sequence[str | None]:
+        return self._hints(self.probabilities(batch))
+
+    def score_and_hint(self, batch: Batch) -> tuple[NDArray[np.float64], Sequence[str | None]]:
+        P = self.probabilities(batch)
+        return self._scores(batch, P), self._hints(P)
+
+    def _scores(self, batch: Batch, P: NDArray[np.float64]) -> NDArray[np.float64]:
         scores = np.full(len(batch), np.nan)
         codes = codes_of(batch.labels, self.classes)
         judged = np.flatnonzero(codes >= 0)
         if len(judged) and self.folds:
-            P = sharpen(self.probabilities(batch.take(judged)), self.temperature)
-            scores[judged] = surprise(P[np.arange(len(judged)), codes[judged]])
+            sharp = sharpen(P[judged], self.temperature)
+            scores[judged] = surprise(sharp[np.arange(len(judged)), codes[judged]])
         return scores
 
-    def hint(self, batch: Batch) -> Sequence[str | None]:
+    def _hints(self, P: NDArray[np.float64]) -> Sequence[str | None]:
         if not self.folds:
-            return [None] * len(batch)
-        best = np.nan_to_num(self.probabilities(batch), nan=0.0).argmax(axis=1)
+            return [None] * len(P)
+        best = np.nan_to_num(P, nan=0.0).argmax(axis=1)
         return list(np.asarray(self.classes, dtype=object)[best])
 
 
@@ -328,15 +344,15 @@ class _Told:
     usual: NDArray[np.float64]
 
     @classmethod
-    def of(cls, fitted: LabelScorer, rows: Batch, trusted: Batch) -> _Told:
-        (P, y), vouched = _known(fitted, rows), _known(fitted, trusted)
-        own, _ = fit_mixture(P, y, pattern=fitted.pattern)
-        joint, rate = fit_mixture(P, y, vouched, fitted.pattern)
+    def of(cls, fitted: LabelScorer, P: NDArray[np.float64], rows: Batch, trusted: Batch) -> _Told:
+        said = ((P, rows), (fitted.probabilities(trusted), trusted))
+        own_rows, vouched = (_known(*one, fitted.classes) for one in said)
+        own, _ = fit_mixture(*own_rows, pattern=fitted.pattern)
+        joint, rate = fit_mixture(*own_rows, vouched, fitted.pattern)
         margins, usual = (
-            _margins(sharpen(fitted.probabilities(batch), joint), batch, fitted.classes)
-            for batch in (rows, trusted)
+            _margins(sharpen(given, joint), batch, fitted.classes) for given, batch in said
         )
-        return cls(P, own, joint, rate, temperatures(*vouched), margins, usual)
+        return cls(own_rows[0], own, joint, rate, temperatures(*vouched), margins, usual)
 
     def likelier(self, plain: _Told) -> bool:
         """Whether trusted labels are likelier by models without some rows."""
@@ -388,16 +404,20 @@ def _calibrate(
     return replace(fitted, temperature=temperature, flip_rate=rate, null=null)
 
 
-def _unmixed(fitted: LabelScorer, rows: Batch) -> LabelScorer:
-    """The same models; where labels replaced one another by a pattern, it is taken out."""
-    return replace(fitted, transitions=fit_transitions(*_known(fitted, rows)))
+def _unmixed(fitted: LabelScorer, rows: Batch) -> tuple[LabelScorer, NDArray[np.float64]]:
+    """The same models; where labels replaced one another by a pattern, it is taken out.
+
+    And what they say of these rows then, shape (n, k).
+    """
+    P = fitted.probabilities(rows)
+    told = fit_transitions(*_known(P, rows, fitted.classes))
+    return (replace(fitted, transitions=told), told.unmix(P)) if told else (fitted, P)
 
 
-def _known(fitted: LabelScorer, rows: Batch) -> Labelled:
+def _known(P: NDArray[np.float64], rows: Batch, classes: Sequence[str]) -> Labelled:
     """The probabilities and labels of those rows that the models can judge."""
-    P, y = fitted.probabilities(rows), codes_of(rows.labels, fitted.classes)
     known = np.isfinite(P).all(axis=1)
-    return P[known], y[known]
+    return P[known], codes_of(rows.labels, classes)[known]
 
 
 def _margins(P: NDArray[np.float64], rows: Batch, classes: Sequence[str]) -> NDArray[np.float64]:
@@ -422,13 +442,13 @@ def _useful(trusted: Batch | None, classes: tuple[str, ...]) -> Batch | None:
     return trusted.take(known) if enough else None
 
 
-def _believed(fitted: LabelScorer, rows: Batch) -> NDArray[np.bool_]:
+def _believed(P: NDArray[np.float64], rows: Batch, classes: Sequence[str]) -> NDArray[np.bool_]:
     """Rows that models do not deny, and at least half of those with each label, shape (n,).
 
     Else a class that is rare and hard to tell would go whole, and its clean rows be denied.
     """
-    margins = _margins(fitted.probabilities(rows), rows, fitted.classes)
-    codes = codes_of(rows.labels, fitted.classes)
+    margins = _margins(P, rows, classes)
+    codes = codes_of(rows.labels, classes)
     kept = margins < DENIED[0]
     for code in np.unique(codes):
         mine = codes == code

@@ -230,8 +230,11 @@ class RegressionScorer:
         return np.abs(self._deviations(batch))
 
     def hint(self, batch: Batch) -> Sequence[str | None]:
+        return _sides(self._deviations(batch))
+
+    def score_and_hint(self, batch: Batch) -> tuple[Floats, Sequence[str | None]]:
         found = self._deviations(batch)
-        return [None if np.isnan(f) else "too high" if f > 0 else "too low" for f in found]
+        return np.abs(found), _sides(found)
 
     def _deviations(self, batch: Batch) -> Floats:
         found = np.full(len(batch), np.nan)
@@ -242,6 +245,10 @@ class RegressionScorer:
             # rows come at once, never reach a verdict.
             found = np.round((residuals - self.middle) / self.spread, 4)
         return np.where(np.isfinite(found), found, np.nan)
+
+
+def _sides(deviations: Floats) -> Sequence[str | None]:
+    return [None if np.isnan(d) else "too high" if d > 0 else "too low" for d in deviations]
 
 
 @dataclass(frozen=True)

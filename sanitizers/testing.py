@@ -26,7 +26,7 @@ from sanitizers.core.data import ROW_ID, Dataset, MemoryShard, Roles
 from sanitizers.core.evidence import examine_batch
 from sanitizers.core.lines import ScoreSummary, draw
 from sanitizers.core.policy import Policy
-from sanitizers.core.sanitizer import Sanitizer, Scorer
+from sanitizers.core.sanitizer import Sanitizer, Scorer, Telling
 
 #: Makes a poisoned dataset from a seed, and says which rows are poison, shape (n,).
 Threat = Callable[[int], tuple[Dataset, NDArray[np.bool_]]]
@@ -233,6 +233,10 @@ def law_promise(recipe: Sanitizer, threat: Threat) -> None:
     scorer = recipe.fit(data)
     assert not hasattr(scorer, "fit"), "a scorer cannot be fitted again"
     for batch in data.batches():
+        if isinstance(scorer, Telling):
+            together, hints = scorer.score_and_hint(batch)
+            assert np.array_equal(together, scorer.score(batch), equal_nan=True)
+            assert list(hints) == list(scorer.hint(batch))
         evidence = examine_batch(recipe.name, scorer, batch)
         assert evidence.column(ROW_ID).equals(batch.row_ids)
         scores, p = _floats(evidence, "score"), _floats(evidence, "p_value")

@@ -48,6 +48,27 @@ def test_evidence_is_what_the_scorer_said_row_by_row() -> None:
     ]
 
 
+@dataclass(frozen=True)
+class SaidAtOnce:
+    """A scorer that must not be asked twice for what it tells at once."""
+
+    null: None = None
+
+    def score(self, batch: Batch) -> Any:
+        raise AssertionError("asked for scores alone")
+
+    hint = score
+
+    def score_and_hint(self, batch: Batch) -> Any:
+        return np.array([0.5, np.nan, 2.0]), [None, "x", "y"]
+
+
+def test_a_scorer_that_tells_scores_and_hints_at_once_is_asked_once() -> None:
+    table = examine_batch("toy", SaidAtOnce(), batch())
+    assert table.column("score").to_pylist() == [0.5, None, 2.0]
+    assert table.column("hint").to_pylist() == [None, "x", "y"]
+
+
 def test_without_a_null_no_row_has_a_p_value() -> None:
     table = examine_batch("toy", Said(np.arange(3.0)), batch())
     assert table.column("p_value").null_count == 3

@@ -195,21 +195,32 @@ class BackdoorScorer:
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         """Score rows; without an audit, only those that carry a known trigger."""
+        return self._scores(batch, [one.strength(batch) for one in self.recalled])
+
+    def hint(self, batch: Batch) -> Sequence[str | None]:
+        return self._hints(batch, [one.strength(batch) for one in self.recalled])
+
+    def score_and_hint(self, batch: Batch) -> tuple[NDArray[np.float64], Sequence[str | None]]:
+        strengths = [one.strength(batch) for one in self.recalled]
+        return self._scores(batch, strengths), self._hints(batch, strengths)
+
+    def _scores(self, batch: Batch, recalled: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         out = np.full(len(batch), np.nan)
         if self.classes:
             out = self.score_images(batch.images, batch.has_image, batch.labels)
         for group in self.held:
             strength = group.strength(batch)
             out = np.where(strength >= DOUBTFUL, np.fmax(out, strength), out)
-        for one in self.recalled:
-            strength = one.strength(batch)
+        for strength in recalled:
             out = np.where(strength >= 1, np.fmax(out, strength), out)
         return out
 
-    def hint(self, batch: Batch) -> Sequence[str | None]:
+    def _hints(self, batch: Batch, recalled: Sequence[NDArray[np.float64]]) -> Sequence[str | None]:
         out: list[str | None] = [None] * len(batch)
-        for one in (*self.recalled, *self.confirmed):
-            for row in np.flatnonzero(one.strength(batch) >= 1):
+        found = [one.strength(batch) for one in self.confirmed]
+        named = (*self.recalled, *self.confirmed)
+        for one, strength in zip(named, (*recalled, *found), strict=True):
+            for row in np.flatnonzero(strength >= 1):
                 out[row] = out[row] or one.words
         for group in self.held:
             for row in np.flatnonzero(group.strength(batch) >= DOUBTFUL):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sanitizers.core.calibration import Null
 from sanitizers.core.data import Batch
 from sanitizers.core.errors import EvidenceError
-from sanitizers.core.sanitizer import Scorer
+from sanitizers.core.sanitizer import Scorer, Telling
 
 #: One row per scored row, in the order of the shard; the sanitizer is the file's.
 SCHEMA = pa.schema(
@@ -50,7 +50,11 @@ def examine_batch(
         a hint is missing.
     """
     n = len(batch)
-    scores = np.asarray(scorer.score(batch))
+    if isinstance(scorer, Telling):
+        told = scorer.score_and_hint(batch)
+    else:
+        told = scorer.score(batch), scorer.hint(batch)
+    scores, hints = np.asarray(told[0]), list(told[1])
     if scores.shape != (n,) or scores.dtype.kind != "f":
         raise EvidenceError(
             f"sanitizer {name!r} gave scores of shape {scores.shape} and type {scores.dtype} "
@@ -65,7 +69,6 @@ def examine_batch(
             f"sanitizer {name!r} gave {int(np.isinf(scores).sum())} infinite scores",
             expected="finite scores, or NaN to abstain",
         )
-    hints = list(scorer.hint(batch))
     if len(hints) != n:
         raise EvidenceError(f"sanitizer {name!r} gave {len(hints)} hints for {n} rows")
     if not all(h is None or isinstance(h, str) for h in hints):

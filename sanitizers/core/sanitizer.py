@@ -35,6 +35,15 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A scorer to which scores and hints are one piece of work."""
+
+    def score_and_hint(self, batch: Batch) -> tuple[NDArray[np.float64], Sequence[str | None]]:
+        """What `Scorer.score` and `Scorer.hint` give, for the cost of one of them."""
+        ...
+
+
+@runtime_checkable
 class Influential(Protocol):
     """A scorer that knows how much harm its finds would do."""
 
