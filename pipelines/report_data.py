@@ -13,6 +13,7 @@ from pipelines.report_facts import Previous, RunFacts, SanitizerCard
 from pipelines.report_limits import Limit, limits
 from pipelines.report_rows import Unreadable, WorstRow, unreadable_rows, worst_rows
 from pipelines.report_scan import histogram, scan_scores
+from pipelines.report_swaps import Swaps, swaps
 from pipelines.report_text import Text, cut
 from pipelines.report_triggers import Triggers, triggers
 from pipelines.report_where import Breakdown, Slices, Timeline, where
@@ -102,6 +103,7 @@ class ReportData:
     breakdowns: tuple[Breakdown, ...]
     timeline: Timeline | None
     slices: Slices | None
+    swaps: Swaps | None
     promise: Promise | None
     uncounted: tuple[str, ...]
     risks: Risks
@@ -152,6 +154,7 @@ def gather(facts: RunFacts) -> ReportData:
         breakdowns=found.breakdowns,
         timeline=found.timeline,
         slices=found.slices,
+        swaps=swaps(facts),
         promise=facts.promise,
         uncounted=found.uncounted,
         risks=_risks(facts),

@@ -189,13 +189,15 @@ def _scores(rng: np.random.Generator, rows: int) -> dict[str, NDArray[np.float64
 def _evidence(name: str, table: pa.Table, scores: NDArray[np.float64]) -> pa.Table:
     rows, absent = table.num_rows, np.isnan(scores)
     p_values = pa.array(np.exp(-np.abs(scores)), mask=absent) if name == "labels" else None
+    classes = table.column("class").to_pylist()
+    others = pa.array([*classes[1:], *classes[:1]], pa.string())
     return pa.table(
         [
             table.column(ROW_ID),
             pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([name])),
             pa.array(scores, mask=absent),
             p_values if p_values is not None else pa.nulls(rows, pa.float64()),
-            table.column("class").dictionary_encode(),
+            others.dictionary_encode(),
         ],
         schema=SCHEMA,
     )

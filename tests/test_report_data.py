@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines import report_counts
+from pipelines import report_counts, report_swaps
 from pipelines.ingest import UNREADABLE, ColumnProfile
 from pipelines.report import render
 from pipelines.report_counts import TimeCounts, ValueCounts, time_counts
@@ -193,6 +193,52 @@ def test_verdicts_by_class_are_those_of_a_slow_count(facts: RunFacts) -> None:
         found = (value.keep, value.review, value.quarantine)
         assert found == tuple(slow[value.value.text, v] for v in (KEEP, REVIEW, QUARANTINE))
     assert sum(v.rows for v in by_class.worst) == facts.ingested.rows
+
+
+def drawn(facts: RunFacts, quarantine: float, review: float) -> RunFacts:
+    """The same run with other lines."""
+    lines = (replace(t, quarantine=quarantine, review=review) for t in facts.decision.thresholds)
+    return replace(facts, decision=replace(facts.decision, thresholds=tuple(lines)))
+
+
+def test_labels_and_the_ones_that_models_would_give_are_those_of_a_slow_count(
+    facts: RunFacts,
+) -> None:
+    given = whole(facts, facts.ingested.folder, "rows").column("class").to_pylist()
+    said = whole(facts, facts.evidence["labels"], "evidence")
+    slow = {
+        QUARANTINE: Counter[tuple[str | None, str | None]](),
+        REVIEW: Counter[tuple[str | None, str | None]](),
+    }
+    for label, row in zip(given, said.to_pylist(), strict=True):
+        if label != row["hint"] and row["score"] > 0.1:
+            slow[QUARANTINE if row["score"] > 0.2 else REVIEW][label, row["hint"]] += 1
+    found = gather(drawn(facts, 0.2, 0.1)).swaps
+    assert found is not None
+    pairs = [(s.given.text, s.instead.text) for s in found.most]
+    assert [(s.quarantine, s.review) for s in found.most] == [
+        (slow[QUARANTINE][pair], slow[REVIEW][pair]) for pair in pairs
+    ]
+    assert found.pairs == len(slow[QUARANTINE] | slow[REVIEW])
+    assert found.rows == (slow[QUARANTINE] + slow[REVIEW]).total()
+
+
+def test_where_no_label_is_over_a_line_no_pair_is_told(facts: RunFacts) -> None:
+    calm = drawn(facts, 2.0, 2.0)
+    assert gather(calm).swaps is None
+    assert "Models would say" not in render(gather(calm))
+
+
+def test_a_flood_of_pairs_is_cut_and_said_so(
+    facts: RunFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_swaps, "_MOST", 6)
+    monkeypatch.setattr(report_swaps, "PAIRS", 2)
+    flooded = drawn(facts, 0.2, 0.1)
+    found = gather(flooded).swaps
+    assert found is not None
+    assert (len(found.most), found.partial) == (2, True)
+    assert "The first 2 of more than" in render(gather(flooded))
 
 
 def test_a_class_of_one_bad_row_does_not_come_first() -> None:
