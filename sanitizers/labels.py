@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +23,9 @@ from sanitizers.core.label_noise import (
     surprise,
     temperatures,
 )
+from sanitizers.core.threads import in_threads
 from sanitizers.core.transitions import Transitions, fit_transitions
 
-S = TypeVar("S")
-T = TypeVar("T")
 #: Features, labels as numbers and weights of the rows that models are fitted on.
 _Training = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
@@ -218,7 +215,7 @@ class Labels:
         known = [k for k, (_, y, _) in enumerate(parts) if len(np.unique(y)) >= 2]
         # The longest first, so that no processor waits for one that began late.
         jobs = [(model, parts[k]) for model in self._models(count) for k in known]
-        fitted = _in_threads(lambda job: _fitted(*job), jobs)
+        fitted = in_threads(lambda job: _fitted(*job), jobs)
         of = {k: tuple(fitted[place :: len(known)]) for place, k in enumerate(known)}
         return tuple(of.get(k, ()) for k in range(len(parts)))
 
@@ -285,7 +282,7 @@ class LabelScorer:
             if mine.any() and self.folds[k]:
                 P[mine] = _mean_probabilities(self.folds[k], X[mine], len(self.classes))
 
-        _in_threads(predict, range(len(self.folds)))
+        in_threads(predict, range(len(self.folds)))
         return self.transitions.unmix(P) if self.transitions else P
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
@@ -480,19 +477,6 @@ def _fitted(model: Any, rows: _Training) -> Any:
         times = weight.astype(np.int64)
         return clone(model).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
     return clone(model).fit(X, y, sample_weight=weight)
-
-
-def _in_threads(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """Work side by side, each on one thread: that shares better than their inner loops."""
-    from threadpoolctl import threadpool_limits
-
-    def alone(item: S) -> T:
-        # OpenMP keeps its number of threads by thread: it has to be said in each.
-        with threadpool_limits(1):
-            return work(item)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(alone, items))
 
 
 def _mean_probabilities(

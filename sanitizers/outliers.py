@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from sanitizers.core.calibration import ConformalNull, Null
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.kernels import robust_scale
+from sanitizers.core.threads import in_threads
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 #: Settings with which we differ from PyOD's own defaults.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -35,7 +39,8 @@ TRUSTED_LEAST = 100
 FOLDS = 5
 #: Rows on which a detector is tried before it is used.
 TRIED_ROWS = 64
-#: These are not tried in every run: the tests hold them to the laws.
+#: These draw no random numbers but their own, and score every row by itself: the tests hold
+#: them to the laws, so they are not tried in every run, and fitted side by side.
 LAWFUL = frozenset({"KNN", "IForest"})
 
 
@@ -113,15 +118,16 @@ class Outliers:
     ) -> tuple[OutlierScorer, NDArray[np.float64]]:
         """Fit to all parts of some rows but one, for each; and score the rows themselves."""
         part = rows.buckets(parts, purpose)
-        models = tuple(self._fit_views(rows.wide[part != k]) for k in range(parts))
+        of = [rows.wide[part != k] for k in range(parts)]
+        jobs = [(name, there) for there in of for name in self.detectors]
+        # Others may draw from the numbers of the whole process: one after the other.
+        fit_all = in_threads if set(self.detectors) <= LAWFUL else _in_turn
+        fitted = fit_all(lambda job: _fitted(*job) if _enough(job[1]) else None, jobs)
+        views = len(self.detectors)
+        models = tuple(tuple(fitted[k * views : (k + 1) * views]) for k in range(parts))
         raw = _crossed(models, part, rows.wide)
         scales = _scales(raw)
         return OutlierScorer(models, scales, None, purpose), _combine(raw, scales)
-
-    def _fit_views(self, rows: NDArray[np.float32]) -> tuple[Any, ...]:
-        if not _enough(rows):
-            return tuple(None for _ in self.detectors)
-        return tuple(_fitted(name, rows) for name in self.detectors)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how far the row lies, and in which column most."""
@@ -216,6 +222,10 @@ def _fitted(name: str, rows: NDArray[np.float32]) -> Any:
     return detector
 
 
+def _in_turn(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    return [work(item) for item in items]
+
+
 def _try_out(name: str, rows: NDArray[np.float32]) -> None:
     """Refuse a detector that gives one row several scores.
 
@@ -250,8 +260,12 @@ def _crossed(
 ) -> NDArray[np.float64]:
     """The detectors' own scores of every row by the set that is not of its part."""
     raw = np.empty((len(rows), len(models[0])))
-    for k, detectors in enumerate(models):
-        raw[part == k] = _raw(detectors, rows[part == k])
+
+    def score(k: int) -> None:
+        mine = part == k
+        raw[mine] = _raw(models[k], rows[mine])
+
+    in_threads(score, range(len(models)))
     return raw
 
 
