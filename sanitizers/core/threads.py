@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -28,9 +29,16 @@ def in_threads(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     from threadpoolctl import threadpool_limits
 
     def alone(item: S) -> T:
-        # OpenMP keeps its number of threads by thread: it has to be said in each.
+        # OpenMP keeps its number of threads by thread, and BLAS one for all: it has to be said
+        # in each, and around them, or the first that ends would give BLAS its threads back.
         with threadpool_limits(1):
             return work(item)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Whoever changes the filters of warnings for a while, as scikit-learn does, changes those of
+    # all threads, and puts back what another one had changed.
+    with (
+        warnings.catch_warnings(),
+        threadpool_limits(1),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         return list(pool.map(alone, items))
