@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sanitizers.core.calibration import benjamini_hochberg
 from sanitizers.core.data import Batch
+from sanitizers.core.threads import in_threads
 from sanitizers.risks.columns import Column, categorical, column, columns
 from sanitizers.risks.comparisons import Comparison
 from sanitizers.risks.finding import NOTE, WARNING, Finding
@@ -187,7 +188,6 @@ def domain_auc(rows: Batch, mine: NDArray[np.bool_]) -> tuple[float, float]:
         `FOLD_SPREAD`.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     chosen = np.sort(np.concatenate([np.flatnonzero(side)[:DOMAIN_ROWS] for side in (mine, ~mine)]))
     some, y = rows.take(chosen), mine[chosen]
@@ -195,19 +195,22 @@ def domain_auc(rows: Batch, mine: NDArray[np.bool_]) -> tuple[float, float]:
     if not X.shape[1]:
         return 0.5, 0.0
     fold = some.buckets(FOLDS, "risks/domain")
-    values, variances = [], []
-    with threadpool_limits(1):
-        for k in range(FOLDS):
-            train, test = fold != k, fold == k
-            if min(y[train].sum(), (~y[train]).sum(), y[test].sum(), (~y[test]).sum()) < 10:
-                return 0.5, 0.0
-            model = HistGradientBoostingClassifier(
-                max_iter=50, max_leaf_nodes=15, early_stopping=False, random_state=0
-            )
-            guessed = model.fit(X[train], y[train]).decision_function(X[test])
-            values.append(auc(np.asarray(guessed, dtype=np.float64), y[test]))
-            variances.append(auc_variance(y[test]))
-    mean = float(np.mean(values))
+    for part in (fold == k for k in range(FOLDS)):
+        if (
+            min(np.bincount(y[part], minlength=2).min(), np.bincount(y[~part], minlength=2).min())
+            < 10
+        ):
+            return 0.5, 0.0
+
+    def ranked(k: int) -> float:
+        model = HistGradientBoostingClassifier(
+            max_iter=50, max_leaf_nodes=15, early_stopping=False, random_state=0
+        )
+        guessed = model.fit(X[fold != k], y[fold != k]).decision_function(X[fold == k])
+        return auc(np.asarray(guessed, dtype=np.float64), y[fold == k])
+
+    mean = float(np.mean(in_threads(ranked, range(FOLDS))))
+    variances = [auc_variance(y[fold == k]) for k in range(FOLDS)]
     error = FOLD_SPREAD * float(np.sqrt(np.sum(variances))) / FOLDS
     return round(mean, 4), (mean - 0.5) / error
 
