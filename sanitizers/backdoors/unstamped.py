@@ -45,15 +45,18 @@ BELIEVED = 0.7
 KNOWN = 3.0
 #: Log-odds that are one unit of strength.
 UNIT = 10.0
-#: Log-odds of a carrier. In two draws of development (a warp, seeds 31 and 32) rows with 0 to 4
-#: were 1 and 2 % of the poison, and 9 of the 20 clean rows that were lost; they are for people.
-SURE = 4.0
+#: Log-odds of a carrier; rows with less are for people. In two draws of development (a warp,
+#: seeds 31 and 32) no clean row had 1 or more, and 1 and 2 % of the poison had 0 to 2.
+SURE = 2.0
 #: The strength of a row that is as likely a carrier as not; a carrier has 1 or more.
 DOUBTFUL = 0.95
 #: The share of the label that is taken for innocent at first: the least suspicious.
 INNOCENT = 0.35
-#: Labels that are examined, at most, and rounds.
-LABELS_MOST, ROUNDS = 2, 3
+#: Labels that are examined, at most.
+LABELS_MOST = 2
+#: Rounds, and of how many of the last ones the mean counts. In the same draws 3 rounds lost 3 and
+#: 11 clean rows at the line above, 5 rounds 0 and 2, 6 rounds none, at the same recall or more.
+ROUNDS, LAST = 6, 3
 _PASSES = 60_000
 
 
@@ -164,18 +167,18 @@ def _examine(
         others = [innocent, _alike(seen, looks, high, rng)]
         suspicion = _ranks(_ranks(_linear(x, high, others, own)) + _ranks(denial))
     innocent, high = own[suspicion <= INNOCENT], own[(denial > 1.5) & (suspicion > 0.5)]
-    strength = np.zeros(len(own))
+    turns: list[NDArray[np.float64]] = []
     for turn in range(ROUNDS):
         alike = _alike(seen, looks, high, rng)
         told = _detect(seen, high, np.concatenate([alike, innocent]), train, rng, seed + turn)
-        earlier, strength = strength, denial + told[own]
+        turns.append(denial + told[own])
         if turn < ROUNDS - 1:
-            high, innocent = own[strength > KNOWN], own[strength < -KNOWN]
+            high, innocent = own[turns[-1] > KNOWN], own[turns[-1] < -KNOWN]
             if len(high) < ROWS_FOREIGN or len(innocent) < 2:
                 return None
             denial, looks, low = _deny(seen, own, innocent, train, seed + 2 + turn, label)
     # Both nets of a turn err by chance, too.
-    strength = (earlier + strength) / 2
+    strength = np.mean(turns[-LAST:], axis=0)
     carriers = strength > 0
     rows = own[carriers]
     apart = _area(told[rows], told[_alike(seen, looks, rows, rng)]) if carriers.any() else 0.0
