@@ -71,8 +71,8 @@ class Labels:
         salted ids. Where there are more rows than a model takes, fewer folds leave it as many:
         two, for twice as many rows and more.
     rows : int
-        Rows that a model is fitted on, at most. All rows are judged. Cost: about 2.5 s of one
-        processor for each fold, with 20 columns and 4 classes, and 30 s per 1,000,000 rows judged.
+        Rows that a model is fitted on, at most. All rows are judged. Cost: about 3 s of one
+        processor for each fold, with 20 columns and 4 classes, and 15 s per 1,000,000 rows judged.
     trees : int
         Trees of the extra-trees model. Of 100 the ranking is no better than of 50.
     seed : int
