@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +74,11 @@ def audit(images: Images, labels: Labels, settings: Settings | None = None) -> A
     settings = settings or Settings()
     labels = checked(images, labels)
     seen = view(images, labels, settings.seed)
-    evidence = look(seen, settings)
-    proposals = list(propose(seen, evidence, settings.seed))
+    with ThreadPoolExecutor(1, "proposals") as beside:
+        # A net is trained on one thread, and these need none.
+        ahead = beside.submit(lambda: list(propose_unseen(seen, settings.seed)))
+        evidence = look(seen, settings)
+        proposals = [*ahead.result(), *propose(seen, evidence, settings.seed)]
     probe = choose_probe(seen, evidence.logits, evidence.apart)
     screened = screen(seen, evidence.net, probe, proposals, evidence.looks, settings.seed)
     found = candidates(seen, evidence.net, probe, screened, evidence.looks, settings.seed)
@@ -154,13 +158,17 @@ def look(seen: View, settings: Settings) -> Evidence:
     return Evidence(net, logits, features, belief, disagreement(seen, votes), counts.argmax(axis=1))
 
 
-def propose(seen: View, evidence: Evidence, seed: int) -> Iterator[Proposal]:
-    """Every proposer's proposals."""
+def propose_unseen(seen: View, seed: int) -> Iterator[Proposal]:
+    """The proposals of those that look at pictures alone."""
     yield from scan_windows(seen, 3, 6, seed=seed)
     yield from scan_windows(seen, 2, 3, seed=seed)
     # Few bits cut: what is added to an even background is the same in each picture.
     yield from scan_windows(seen, 3, 4, shift=2, seed=seed)
     yield from propose_directions(seen, seed)
+
+
+def propose(seen: View, evidence: Evidence, seed: int) -> Iterator[Proposal]:
+    """The proposals of those that look at what the net and the neighbours say."""
     yield from propose_clusters(seen, evidence.features, seed)
     yield from propose_features(seen, evidence.features)
     yield from propose_neighbours(seen, evidence.apart, evidence.belief)

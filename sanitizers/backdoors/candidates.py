@@ -16,6 +16,7 @@ from sanitizers.backdoors.overlay import Overlay, find_overlay
 from sanitizers.backdoors.screen import Flips, Probe, flips
 from sanitizers.backdoors.stamp import Filter, Mark, Stamp
 from sanitizers.core.kernels import robust_scale
+from sanitizers.core.threads import in_threads
 from sanitizers.encoders.net import Net
 
 #: Least shares of the probe that a stamp must flip: in the mean over the labels, in one
@@ -124,17 +125,18 @@ def screen(
     Proposals that are less varied than random rows are passed over: their mean is a picture,
     not a trigger.
     """
-    out = []
-    for proposal in proposals:
+
+    def best(proposal: Proposal) -> Screened | None:
         if len(proposal.rows) < CARRIERS_LEAST:
-            continue
+            return None
         exact = proposal.origin == "window" and proposal.ratio >= 8
         if not exact and diversity(seen, proposal.rows, looks, seed) < DIVERSITY:
-            continue
-        tried = _try(seen, net, probe, proposal)
-        best = max(tried, key=lambda s: (s.passed, s.rank))
-        if best.passed:
-            out.append(best)
+            return None
+        tried = max(_try(seen, net, probe, proposal), key=lambda s: (s.passed, s.rank))
+        return tried if tried.passed else None
+
+    probe.answers(net)
+    out = [s for s in in_threads(best, proposals) if s is not None]
     out.sort(key=lambda s: -s.rank)
     return out
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,6 +24,13 @@ class Probe:
 
     images: Images
     labels: Labels
+    _said: WeakKeyDictionary[Net, Floats] = field(default_factory=WeakKeyDictionary, repr=False)
+
+    def answers(self, net: Net) -> Floats:
+        """The logits of a net before anything is stamped, shape (m, k); it is asked once."""
+        if net not in self._said:
+            self._said[net] = net.look(self.images)[0]
+        return self._said[net]
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def flips(net: Net, probe: Probe, stamp: Stamp, target: int, classes: int) -> Fl
     others = probe.labels != target
     if not others.any():
         return Flips(0.0, 0.0, -1, 0.0, 0.0, 0.0)
-    before = net.look(probe.images)[0]
+    before = probe.answers(net)
     after = net.look(stamp.apply(probe.images))[0]
     was, now = before.argmax(axis=1), after.argmax(axis=1)
     sources = [s for s in range(classes) if s != target and (probe.labels == s).any()]
