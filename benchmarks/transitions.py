@@ -127,8 +127,9 @@ def _cut(table: Table, classes: int) -> Callable[[int], Table]:
 def _pixels(name: str, data: Path) -> Callable[[int], Table]:
     from sklearn.decomposition import PCA
 
+    images, labels = load_images(name, data)
+
     def draw(seed: int) -> Table:
-        images, labels = load_images(name, data)
         some = np.random.default_rng(seed).choice(len(labels), 2 * ROWS, replace=False)
         flat = images[some].reshape(len(some), -1) / 255.0
         parts = PCA(COMPONENTS, random_state=seed).fit_transform(flat)

@@ -44,6 +44,7 @@ from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
 from pipelines.timing import Timed
 from pipelines.work import Work
+from sanitizers.catalog import LIBRARIES
 from sanitizers.core.errors import PlanError
 
 #: Sanitizers that are fitted at once. Each uses threads of its own for the heavy part: on
@@ -76,9 +77,6 @@ _ahead: ContextVar[_Ahead | None] = ContextVar("ahead", default=None)
 
 # Prefect types a flow's runner by the plain future, and this runner by one of its kinds.
 _RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=WORKERS))
-
-#: What most sanitizers import, once they have something to do.
-_SOON = ("faiss", "pyod.models.iforest", "pyod.models.knn", "sklearn.ensemble")
 
 #: Seconds that a notification may take.
 TELL_SECONDS = 30.0
@@ -302,7 +300,7 @@ def run(
 
 def _go_ahead(job: Job, progress: Progress) -> _Ahead:
     """Do what needs no server while ours starts, which takes longer than to import Prefect."""
-    for name in _SOON:
+    for name in LIBRARIES:
         import_module(name)
     timed = Timed(progress)
     return _Ahead(steps.ingest_inputs(job, timed), timed)

@@ -19,6 +19,9 @@ PAIRS = 12
 #: Pairs that are counted at once; beyond it those with the fewest rows go.
 _MOST = 20_000
 _COUNTS = ("quarantine", "review")
+_SCHEMA = pa.schema(
+    [("given", pa.string()), ("instead", pa.string()), *((c, pa.int64()) for c in _COUNTS)]
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def swaps(facts: RunFacts) -> Swaps | None:
     if line is None or label is None or folder is None:
         return None
     lines = [c for c in (line.quarantine, line.review) if c is not None]
-    source, counts, partial = facts.ingested, _none(), False
+    source, counts, partial = facts.ingested, _SCHEMA.empty_table(), False
     for number, shard in enumerate(source.shards if lines else ()):
         said = read(evidence_file(folder, number), ["score", "hint"], shard.rows)
         over = pc.greater(said.column("score"), min(lines))
@@ -94,19 +97,12 @@ def swaps(facts: RunFacts) -> Swaps | None:
     return Swaps(most, counts.num_rows, rows, partial)
 
 
-def _none() -> pa.Table:
-    names = [("given", pa.string()), ("instead", pa.string())]
-    return pa.schema([*names, *((c, pa.int64()) for c in _COUNTS)]).empty_table()
-
-
 def _pairs(given: pa.ChunkedArray, over: pa.Table, quarantine: float | None) -> pa.Table:
     """A row per row over a line; those without a label or an answer have no part in it."""
     bad = pc.greater(over.column("score"), float("inf") if quarantine is None else quarantine)
     columns = [given, over.column("hint").cast(pa.string()), bad, pc.invert(bad)]
-    table = pa.table(
-        [c.cast(t) for c, t in zip(columns, _none().schema.types, strict=True)],
-        schema=_none().schema,
-    )
+    cast = [c.cast(t) for c, t in zip(columns, _SCHEMA.types, strict=True)]
+    table = pa.table(cast, schema=_SCHEMA)
     return table.filter(pc.not_equal(table.column("given"), table.column("instead")))
 
 

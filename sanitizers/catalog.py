@@ -37,6 +37,9 @@ SANITIZERS: Mapping[str, type[Sanitizer]] = {
     )
 }
 
+#: What most of them import, once they have something to do.
+LIBRARIES = ("faiss", "pyod.models.iforest", "pyod.models.knn", "sklearn.ensemble")
+
 
 def sanitizer_class(name: str) -> type[Sanitizer]:
     """Find a sanitizer by its name, or by ``module:Name``.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError, did_you_mean
 from sanitizers.core.kernels import robust_scale
 from sanitizers.core.threads import in_threads
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 #: Settings with which we differ from PyOD's own defaults.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -120,9 +117,13 @@ class Outliers:
         part = rows.buckets(parts, purpose)
         of = [rows.wide[part != k] for k in range(parts)]
         jobs = [(name, there) for there in of for name in self.detectors]
+
+        def fit(job: tuple[str, NDArray[np.float32]]) -> Any:
+            return _fitted(*job) if _enough(job[1]) else None
+
         # Others may draw from the numbers of the whole process: one after the other.
-        fit_all = in_threads if set(self.detectors) <= LAWFUL else _in_turn
-        fitted = fit_all(lambda job: _fitted(*job) if _enough(job[1]) else None, jobs)
+        lawful = set(self.detectors) <= LAWFUL
+        fitted = in_threads(fit, jobs) if lawful else [fit(job) for job in jobs]
         views = len(self.detectors)
         models = tuple(tuple(fitted[k * views : (k + 1) * views]) for k in range(parts))
         raw = _crossed(models, part, rows.wide)
@@ -220,10 +221,6 @@ def _fitted(name: str, rows: NDArray[np.float32]) -> Any:
             do="leave it out of outliers.detectors",
         ) from error
     return detector
-
-
-def _in_turn(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    return [work(item) for item in items]
 
 
 def _try_out(name: str, rows: NDArray[np.float32]) -> None:

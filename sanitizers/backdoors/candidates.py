@@ -135,6 +135,7 @@ def screen(
         tried = max(_try(seen, net, probe, proposal), key=lambda s: (s.passed, s.rank))
         return tried if tried.passed else None
 
+    # Once, before all threads ask for it.
     probe.answers(net)
     out = [s for s in in_threads(best, proposals) if s is not None]
     out.sort(key=lambda s: -s.rank)

@@ -195,12 +195,8 @@ def domain_auc(rows: Batch, mine: NDArray[np.bool_]) -> tuple[float, float]:
     if not X.shape[1]:
         return 0.5, 0.0
     fold = some.buckets(FOLDS, "risks/domain")
-    for part in (fold == k for k in range(FOLDS)):
-        if (
-            min(np.bincount(y[part], minlength=2).min(), np.bincount(y[~part], minlength=2).min())
-            < 10
-        ):
-            return 0.5, 0.0
+    if min(np.bincount(y[fold == k], minlength=2).min() for k in range(FOLDS)) < 10:
+        return 0.5, 0.0
 
     def ranked(k: int) -> float:
         model = HistGradientBoostingClassifier(
