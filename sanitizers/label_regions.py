@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sanitizers.core.classes import apart, classes_of, codes_of
+from sanitizers.core.classifiers import fit_all, mean_probabilities
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
-from sanitizers.core.kernels import nearest
 
 #: Fewer trusted rows say nothing about regions; more than the most are not looked at.
 TRUSTED_LEAST, TRUSTED_MOST = 100, 1_000
@@ -62,11 +62,12 @@ class LabelRegions:
     rows : int
         Rows that are looked at when fitted, at most, chosen by salted ids. Cost: up to 8 s;
         where regions are found, about 10 s per 1,000,000 rows besides.
-    neighbours : int
-        Nearest trusted rows that tell which rows of a region are wrong.
+    trees : int
+        Trees of the extra-trees model.
+    seed : int
     chance : float
         With which anything at all is found in data that are clean, at most. Regions overlap,
-        so it is far less: of 236 draws of ten clean tables two, at the default.
+        so it is far less: of 247 draws of ten clean tables nine, at the default.
 
     Notes
     -----
@@ -78,8 +79,8 @@ class LabelRegions:
     shares.
 
     The score of a row in such a region with such a label is ``1 - trusted / data``: the
-    share of the label among the `neighbours` nearest trusted rows, with half a row added, by
-    its share in the region, the smallest one that holds the row. Other rows score 0.
+    probability of the label by models of the trusted rows alone, by its share in the region,
+    the smallest one that holds the row. The models are those of `labels`. Other rows score 0.
 
     Trusted rows whose labels surprise for another reason would make regions too: a person may
     vouch for rows just because their labels are doubtful. So the rule abstains where, outside
@@ -98,15 +99,15 @@ class LabelRegions:
     needs_trusted: ClassVar[bool] = True
 
     rows: int = 16_000
-    neighbours: int = 7
-    chance: float = 0.05
+    trees: int = 50
+    seed: int = 0
+    chance: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.neighbours < 1 or not 0 < self.chance < 1:
+        if self.rows < 1 or self.trees < 1 or not 0 < self.chance < 1:
             raise PlanError(
-                f"label-regions: rows={self.rows}, neighbours={self.neighbours}, "
-                f"chance={self.chance}",
-                expected="rows >= 1, neighbours >= 1, chance in (0, 1)",
+                f"label-regions: rows={self.rows}, trees={self.trees}, chance={self.chance}",
+                expected="rows >= 1, trees >= 1, chance in (0, 1)",
             )
 
     def fit(self, data: Dataset) -> RegionScorer:
@@ -126,7 +127,11 @@ class LabelRegions:
         regions = tuple(scan.regions(self.chance))
         if regions and scan.doubtful(regions):
             return RegionScorer()
-        return RegionScorer(classes, vouched, regions[:REGIONS_MOST], self.neighbours)
+        if not regions:
+            return RegionScorer(classes, vouched)
+        part = (vouched.X, vouched.y, np.ones(len(vouched)))
+        (models,) = fit_all([part], len(classes), trees=self.trees, seed=self.seed)
+        return RegionScorer(classes, vouched, regions[:REGIONS_MOST], models)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how many rows around it have its label, and how many trusted ones."""
@@ -193,12 +198,15 @@ class _Points:
 
 @dataclass(frozen=True)
 class RegionScorer:
-    """The regions that were found, the least likely first; without classes it abstains."""
+    """The regions that were found, the least likely first; without classes it abstains.
+
+    And models of the trusted rows, where there are regions.
+    """
 
     classes: tuple[str, ...] = ()
     vouched: _Points | None = field(repr=False, default=None)
     regions: tuple[Region, ...] = ()
-    neighbours: int = 1
+    models: tuple[Any, ...] = field(repr=False, default=())
     null: None = None
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
@@ -207,13 +215,11 @@ class RegionScorer:
         smallest = sorted(range(len(self.regions)), key=lambda k: self.regions[k].rows)
         region, X = self._region_of(batch, codes, smallest), _bounded(batch)
         rows = np.flatnonzero(region >= 0)
-        if self.vouched is None or not len(rows):
+        if not len(rows):
             return scores
-        count = min(self.neighbours, len(self.vouched))
-        near = nearest(X[rows], self.vouched.X, count)[1]
-        agree = (self.vouched.y[near] == codes[rows][:, None]).sum(axis=1)
+        told = mean_probabilities(self.models, X[rows], len(self.classes))
         share = np.array([r.having / r.rows for r in self.regions])[region[rows]]
-        wrong = 1 - (agree + 0.5) / (count + 1) / share
+        wrong = 1 - told[np.arange(len(rows)), codes[rows]] / share
         scores[rows] = np.round(np.maximum(wrong, 0.0), 3)
         return scores
 
@@ -318,14 +324,20 @@ class _Scan:
         return np.asarray(weighted / np.maximum(weighted.sum(axis=1, keepdims=True), 1e-12))
 
     def doubtful(self, regions: Sequence[Region]) -> bool:
-        """Whether trusted rows outside of all regions agree less with the data around them."""
+        """Whether trusted rows outside of regions agree less with the data around them.
+
+        Of all regions, or the least likely ones where all would leave too few rows.
+        """
         outside, beyond = np.ones(len(self.rows), bool), np.ones(len(self.vouched), bool)
         for region in regions:
-            outside &= self.away[:, region.centre] > region.radius
-            beyond &= self.between[:, region.centre] > region.radius
-        some = np.flatnonzero(outside)[:COMPARED_MOST]
-        if len(some) < COMPARED_LEAST or beyond.sum() < COMPARED_LEAST:
+            left = outside & (self.away[:, region.centre] > region.radius)
+            left_vouched = beyond & (self.between[:, region.centre] > region.radius)
+            if left.sum() < COMPARED_LEAST or left_vouched.sum() < COMPARED_LEAST:
+                break
+            outside, beyond = left, left_vouched
+        if outside.all():
             return True
+        some = np.flatnonzero(outside)[:COMPARED_MOST]
         among = cdist(self.rows.X[some], self.rows.X)
         # A row is no neighbour of its own.
         among[np.arange(len(some)), some] = np.inf

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sanitizers.core.calibration import Null
 from sanitizers.core.classes import apart, classes_of, codes_of
+from sanitizers.core.classifiers import bounded, fit_all, mean_probabilities
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 from sanitizers.core.label_noise import (
@@ -25,9 +26,6 @@ from sanitizers.core.label_noise import (
 )
 from sanitizers.core.threads import in_threads
 from sanitizers.core.transitions import Transitions, fit_transitions
-
-#: Features, labels as numbers and weights of the rows that models are fitted on.
-_Training = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
 #: Trusted rows below this number do not clean the training folds.
 TRUSTED_LEAST = 100
@@ -183,8 +181,9 @@ class Labels:
             # Models of trusted rows that somebody chose, most of one class, would deny the others.
             return None
         X, y, _ = _training(trusted, classes, 1)
-        models = self._fit_all([(X, y, np.ones(len(y)))], len(classes))[0]
-        margin = _margins(_mean_probabilities(models, _bounded(rows), len(classes)), rows, classes)
+        ones = np.ones(len(y))
+        (models,) = fit_all([(X, y, ones)], len(classes), trees=self.trees, seed=self.seed)
+        margin = _margins(mean_probabilities(models, bounded(rows), len(classes)), rows, classes)
         alone = LabelScorer(classes, self._fit_folds(trusted, None, classes, self.folds))
         usual = _margins(alone.probabilities(trusted), trusted, classes)
         if not _more_often(margin >= DENIED[0], usual >= DENIED[0]):
@@ -208,39 +207,8 @@ class Labels:
             fold = np.concatenate([fold, Tfold])
             weight = np.concatenate([weight, np.full(len(Ty), TRUSTED_WEIGHT)])
         others = [fold != k for k in range(folds)]
-        return self._fit_all([(X[o], y[o], weight[o]) for o in others], len(classes))
-
-    def _fit_all(self, parts: Sequence[_Training], count: int) -> tuple[tuple[Any, ...], ...]:
-        """The models of each part; none where it has one class only."""
-        known = [k for k, (_, y, _) in enumerate(parts) if len(np.unique(y)) >= 2]
-        # The longest first, so that no processor waits for one that began late.
-        jobs = [(model, parts[k]) for model in self._models(count) for k in known]
-        fitted = in_threads(lambda job: _fitted(*job), jobs)
-        of = {k: tuple(fitted[place :: len(known)]) for place, k in enumerate(known)}
-        return tuple(of.get(k, ()) for k in range(len(parts)))
-
-    def _models(self, count: int) -> tuple[Any, ...]:
-        from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
-        from sklearn.linear_model import LogisticRegression
-
-        # Boosting grows a tree per class and round: fewer rounds where classes are many. Where
-        # they are few, half as many greater steps rank flips as well (20 samples of the tuning
-        # half); where they are many, rare classes would be learned too little, and their clean
-        # rows be lost (nsl_kdd: 0.8 against 0.03 %).
-        rounds, rate = (40, 0.15) if count <= 5 else (max(15, 400 // count), 0.1)
-        return (
-            HistGradientBoostingClassifier(
-                max_iter=rounds,
-                learning_rate=rate,
-                max_leaf_nodes=15,
-                early_stopping=False,
-                random_state=self.seed,
-            ),
-            ExtraTreesClassifier(
-                n_estimators=self.trees, min_samples_leaf=2, random_state=self.seed
-            ),
-            LogisticRegression(max_iter=300),
-        )
+        parts = [(X[o], y[o], weight[o]) for o in others]
+        return fit_all(parts, len(classes), trees=self.trees, seed=self.seed)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how unlikely the label is, and which class the models would have given."""
@@ -282,12 +250,12 @@ class LabelScorer:
         P = np.full((len(batch), len(self.classes)), np.nan)
         if not self.folds:
             return P
-        fold, X = batch.buckets(len(self.folds), "labels/fold"), _bounded(batch)
+        fold, X = batch.buckets(len(self.folds), "labels/fold"), bounded(batch)
 
         def predict(k: int) -> None:
             mine = fold == k
             if mine.any() and self.folds[k]:
-                P[mine] = _mean_probabilities(self.folds[k], X[mine], len(self.classes))
+                P[mine] = mean_probabilities(self.folds[k], X[mine], len(self.classes))
 
         in_threads(predict, range(len(self.folds)))
         return self.transitions.unmix(P) if self.transitions else P
@@ -466,30 +434,4 @@ def _training(
     codes = codes_of(batch.labels, classes)
     known = codes >= 0
     fold = batch.buckets(folds, "labels/fold")
-    return _bounded(batch)[known], codes[known], fold[known]
-
-
-def _bounded(batch: Batch) -> NDArray[np.float64]:
-    """Features within a few standard deviations, so that linear models stay conditioned."""
-    return np.clip(batch.X, -5.0, 5.0).astype(np.float64)
-
-
-def _fitted(model: Any, rows: _Training) -> Any:
-    from sklearn.base import clone
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    X, y, weight = rows
-    if isinstance(model, HistGradientBoostingClassifier):
-        # With weights it takes three times as long as with a few rows more.
-        times = weight.astype(np.int64)
-        return clone(model).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
-    return clone(model).fit(X, y, sample_weight=weight)
-
-
-def _mean_probabilities(
-    models: Sequence[Any], X: NDArray[np.float64], count: int
-) -> NDArray[np.float64]:
-    total: NDArray[np.float64] = np.zeros((len(X), count))
-    for model in models:
-        total[:, model.classes_] += model.predict_proba(X)
-    return total / len(models)
+    return bounded(batch)[known], codes[known], fold[known]
