@@ -14,7 +14,13 @@ from pipelines.plan import Plan
 from pipelines.recipes import choose
 from sanitizers.core.data import Batch, Dataset, MemoryShard, Roles
 from sanitizers.core.errors import PlanError
-from sanitizers.label_regions import TRUSTED_LEAST, LabelRegions, Region, RegionScorer
+from sanitizers.label_regions import (
+    COMPARED_LEAST,
+    TRUSTED_LEAST,
+    LabelRegions,
+    Region,
+    RegionScorer,
+)
 
 ROLES = Roles(label="y", features=("a", "b"))
 #: Where the labels are changed, and how far around.
@@ -159,6 +165,37 @@ def test_rows_that_were_vouched_for_because_their_labels_are_doubtful_silence_th
         scorer, _, scores = judged(dataset(points(seed, 2000), pool.filter(pa.array(doubtful))))
         assert scorer == RegionScorer()
         assert np.isnan(scores).all()
+
+
+def wide(
+    seed: int, rows: int, prefix: str, share: float = 0.0
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Twelve features, classes that meet at ``c0 = 0``; the share around a point is relabelled."""
+    X = np.random.default_rng(seed).normal(size=(rows, 12))
+    y = X[:, 0] > 0
+    away = np.where(y, ((X - np.eye(12)[0]) ** 2).sum(axis=1), np.inf)
+    bad = np.zeros(rows, dtype=bool)
+    bad[np.argsort(away)[: int(share * rows)]] = True
+    columns = {f"c{i}": X[:, i] for i in range(12)}
+    ids = [f"{prefix}-{i}" for i in range(rows)]
+    return labelled(pa.table({**columns, "row_id": ids}), y & ~bad), bad
+
+
+def test_regions_that_cover_nearly_all_do_not_silence_the_rule() -> None:
+    """In many columns balls are wide: there is hardly a row outside of all of them."""
+    roles = Roles(label="y", features=tuple(f"c{i}" for i in range(12)))
+    for seed in (0, 2):
+        table, bad = wide(seed, 2000, "r", 0.1)
+        trusted, _ = wide(seed + 50, 150, "t")
+        data = replace(Dataset.from_table(table, roles, salt=b"x"), trusted=(MemoryShard(trusted),))
+        scorer, _, scores = judged(data)
+        assert scorer.vouched is not None
+        centres = scorer.vouched.X[[region.centre for region in scorer.regions]]
+        away = np.linalg.norm(scorer.vouched.X[:, None] - centres, axis=2)
+        within = away <= [region.radius for region in scorer.regions]
+        assert (~within.any(axis=1)).sum() < COMPARED_LEAST
+        assert (scores[bad] > 0.6).mean() > 0.9
+        assert (scores[~bad] > 0.6).mean() < 0.01
 
 
 def test_without_enough_trusted_rows_it_abstains() -> None:
