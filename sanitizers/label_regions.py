@@ -50,8 +50,8 @@ class LabelRegions:
     another label. Models of the data learn it, and `labels` believes it.
 
     Blind spots: needs at least 100 trusted rows, drawn at random, and finds what several of
-    them lie amid: with 300, more than half of the clusters of 5 % of the rows
-    (``benchmarks/results/quality.md``), and hardly one of 2 %. Of labels that agree by
+    them lie amid: with 300, two thirds of the rows in clusters of 5 %
+    (``benchmarks/results/quality.md``), and few in those of 2 %. Of labels that agree by
     nature with half of the region it finds that they are too many, and not which. Flips
     that are scattered, one here and one there, are for `labels`. The rule abstains where
     trusted rows were chosen for their doubtful labels, and where their classes have other
@@ -84,7 +84,7 @@ class LabelRegions:
 
     Trusted rows whose labels surprise for another reason would make regions too: a person may
     vouch for rows just because their labels are doubtful. So the rule abstains where, outside
-    of all regions found, trusted rows agree with the ten rows of the data nearest to them less
+    of the regions found, trusted rows agree with the ten rows of the data nearest to them less
     than rows of the data do.
 
     References
