@@ -137,7 +137,12 @@ class LabelRegions:
         """Say how many rows around it have its label, and how many trusted ones."""
         if score <= 0 or not hint:
             return "trusted rows near it do not contradict its label"
-        return f"{hint} around it have its label, which is wrong with a chance of {score:.0%}"
+        # Models of a few hundred rows may say 0, and are never that sure.
+        chance = "more than 99%" if score > 0.99 else f"{score:.0%}"
+        return (
+            f"{hint} around it have its label, which models of the trusted rows call wrong "
+            f"with a chance of {chance}"
+        )
 
 
 @dataclass(frozen=True)

@@ -226,10 +226,12 @@ def test_the_reason_says_what_can_be_counted() -> None:
     region = Region(0, 1.0, 0, 1e-9, 1296, 1143, 30, 1)
     hint = str(region)
     assert hint == "1,143 of 1,296 rows and 1 of 30 trusted ones"
-    assert LabelRegions().reason(0.93, hint) == (
-        "1,143 of 1,296 rows and 1 of 30 trusted ones around it have its label, which is wrong "
-        "with a chance of 93%"
+    said = (
+        "1,143 of 1,296 rows and 1 of 30 trusted ones around it have its label, which models of "
+        "the trusted rows call wrong with a chance of "
     )
+    assert LabelRegions().reason(0.93, hint) == f"{said}93%"
+    assert LabelRegions().reason(1.0, hint) == f"{said}more than 99%"
     assert "do not contradict" in LabelRegions().reason(0.0, None)
 
 
