@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sanitizers.core.classes import apart, classes_of, codes_of
-from sanitizers.core.classifiers import fit_all, mean_probabilities
+from sanitizers.core.classifiers import bounded, fit_all, mean_probabilities
 from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.errors import PlanError
 
@@ -129,9 +129,19 @@ class LabelRegions:
             return RegionScorer()
         if not regions:
             return RegionScorer(classes, vouched)
+        return RegionScorer(
+            classes, vouched, regions[:REGIONS_MOST], self._models(vouched, classes)
+        )
+
+    def _models(self, vouched: _Points, classes: Sequence[str]) -> tuple[Any, ...]:
         part = (vouched.X, vouched.y, np.ones(len(vouched)))
         (models,) = fit_all([part], len(classes), trees=self.trees, seed=self.seed)
-        return RegionScorer(classes, vouched, regions[:REGIONS_MOST], models)
+        if models:
+            return models
+        from sklearn.dummy import DummyClassifier
+
+        # Trusted rows of one class: it is all that they tell.
+        return (DummyClassifier().fit(vouched.X, vouched.y),)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how many rows around it have its label, and how many trusted ones."""
@@ -192,7 +202,7 @@ class _Points:
         """The rows of a batch that have one of the classes."""
         codes = codes_of(batch.labels, classes)
         known = (codes >= 0) & ~batch.blank
-        return cls(_bounded(batch)[known], codes[known])
+        return cls(bounded(batch.wide)[known], codes[known])
 
     def __len__(self) -> int:
         return len(self.y)
@@ -218,7 +228,7 @@ class RegionScorer:
         codes = codes_of(batch.labels, self.classes)
         scores = np.where((codes >= 0) & ~batch.blank, 0.0, np.nan)
         smallest = sorted(range(len(self.regions)), key=lambda k: self.regions[k].rows)
-        region, X = self._region_of(batch, codes, smallest), _bounded(batch)
+        region, X = self._region_of(batch, codes, smallest), bounded(batch.wide)
         rows = np.flatnonzero(region >= 0)
         if not len(rows):
             return scores
@@ -240,7 +250,7 @@ class RegionScorer:
         found = np.full(len(batch), -1)
         if self.vouched is None:
             return found
-        X = _bounded(batch)
+        X = bounded(batch.wide)
         for label in {region.label for region in self.regions}:
             able = np.flatnonzero((codes == label) & ~batch.blank)
             points, first = X[able], np.full(len(able), -1)
@@ -356,11 +366,6 @@ class _Scan:
         count = min(NEAREST, away.shape[1])
         near = np.argpartition(away, count - 1, axis=1)[:, :count]
         return np.asarray((self.rows.y[near] == labels[:, None]).mean(axis=1))
-
-
-def _bounded(batch: Batch) -> _Matrix:
-    """Features within a few standard deviations, so that none outweighs the others, (n, d)."""
-    return np.clip(batch.wide, -5.0, 5.0).astype(np.float64)
 
 
 def _within(away: _Matrix, codes: _Codes, radii: _Matrix, classes: int) -> _Codes:

@@ -183,7 +183,7 @@ class Labels:
         X, y, _ = _training(trusted, classes, 1)
         ones = np.ones(len(y))
         (models,) = fit_all([(X, y, ones)], len(classes), trees=self.trees, seed=self.seed)
-        margin = _margins(mean_probabilities(models, bounded(rows), len(classes)), rows, classes)
+        margin = _margins(mean_probabilities(models, bounded(rows.X), len(classes)), rows, classes)
         alone = LabelScorer(classes, self._fit_folds(trusted, None, classes, self.folds))
         usual = _margins(alone.probabilities(trusted), trusted, classes)
         if not _more_often(margin >= DENIED[0], usual >= DENIED[0]):
@@ -250,7 +250,7 @@ class LabelScorer:
         P = np.full((len(batch), len(self.classes)), np.nan)
         if not self.folds:
             return P
-        fold, X = batch.buckets(len(self.folds), "labels/fold"), bounded(batch)
+        fold, X = batch.buckets(len(self.folds), "labels/fold"), bounded(batch.X)
 
         def predict(k: int) -> None:
             mine = fold == k
@@ -434,4 +434,4 @@ def _training(
     codes = codes_of(batch.labels, classes)
     known = codes >= 0
     fold = batch.buckets(folds, "labels/fold")
-    return bounded(batch)[known], codes[known], fold[known]
+    return bounded(batch.X)[known], codes[known], fold[known]

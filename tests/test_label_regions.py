@@ -198,6 +198,17 @@ def test_regions_that_cover_nearly_all_do_not_silence_the_rule() -> None:
         assert (scores[~bad] > 0.6).mean() < 0.01
 
 
+def test_trusted_rows_of_one_class_contradict_a_rare_label() -> None:
+    """A class that is nearly all planted: of a hundred trusted rows none may have it."""
+    table = labelled(points(4, 2000), np.ones(2000, dtype=bool))
+    bad = within(table)
+    trusted = labelled(points(54, 300, "t"), np.ones(300, dtype=bool))
+    scorer, _, scores = judged(dataset(labelled(table, ~bad), trusted))
+    assert scorer.regions
+    assert (scores[bad] > 0.6).all()
+    assert not scores[~bad].any()
+
+
 def test_without_enough_trusted_rows_it_abstains() -> None:
     table, _ = relabelled(points(2, 2000))
     few = points(52, TRUSTED_LEAST - 1, "t")

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanitizers.core.data import Batch
 from sanitizers.core.threads import in_threads
 
 #: Features, labels as numbers and weights of the rows that models are fitted on.
 Training = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
 
 
-def bounded(batch: Batch) -> NDArray[np.float64]:
-    """Features within a few standard deviations, so that linear models stay conditioned, (n, d)."""
-    return np.clip(batch.X, -5.0, 5.0).astype(np.float64)
+def bounded(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Features within a few standard deviations, shape (n, d).
+
+    So that linear models stay conditioned, and no feature outweighs the others in a distance.
+    """
+    return np.clip(X, -5.0, 5.0).astype(np.float64)
 
 
 def fit_all(
