@@ -17,6 +17,7 @@ NAMES = (
     "flips",
     "ceiling",
     "transitions",
+    "regions",
     "slices",
     "lines",
     "regression",

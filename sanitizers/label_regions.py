@@ -67,7 +67,8 @@ class LabelRegions:
     seed : int
     chance : float
         With which anything at all is found in data that are clean, at most. Regions overlap,
-        so it is far less: of 247 draws of ten clean tables nine, at the default.
+        so it is far less: of 120 draws of 18 clean tables four, at the default
+        (``benchmarks/results/regions.md`` and ``regions_tuning.md``).
 
     Notes
     -----
