@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -42,7 +43,7 @@ from pipelines.prefect_server import PrefectServer, single_server
 from pipelines.progress import SILENT, Progress
 from pipelines.runners import LOCAL, Runner, opened
 from pipelines.terminal import StderrConsole
-from pipelines.timing import Timed
+from pipelines.timing import WAIT, Timed
 from pipelines.work import Work
 from sanitizers.catalog import LIBRARIES
 from sanitizers.core.errors import PlanError
@@ -286,7 +287,7 @@ def run(
     try:
         plan = job.plan.model_dump(mode="json")
         store, take = job.store.address, job.take.to_json()
-        with _reached(server):
+        with _reached(server, done):
             return Outcome.load(sanitize_dataset(plan, store, device, take, runner))
     except TerminationSignal:
         raise Terminated from None
@@ -307,10 +308,14 @@ def _go_ahead(job: Job, progress: Progress) -> _Ahead:
 
 
 @contextmanager
-def _reached(server: PrefectServer | None) -> Iterator[None]:
+def _reached(server: PrefectServer | None, ahead: _Ahead | None = None) -> Iterator[None]:
     """Let flows run on a server of their own, or on the one that the settings name."""
     if server is not None:
+        began = time.monotonic()
         server.wait()
+        if ahead is not None:
+            # It is part of the whole, and no stage that anybody needs to see.
+            ahead.timed.seconds[WAIT] = time.monotonic() - began
         with temporary_settings({PREFECT_API_URL: server.api}), _without_heartbeat():
             yield
     elif PREFECT_API_URL.value():

@@ -7,7 +7,7 @@ files, and one over the row ids, so that no id is given twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from pipelines.manifest import FileEntry
 from pipelines.progress import SILENT, Progress
 from pipelines.readers.sources import digest_sources, find_sources, names_within
 from pipelines.row_ids import seen_before
-from pipelines.shards import ParquetShard, shard_name, write_shard
+from pipelines.rows import SHARD_BYTES
+from pipelines.shards import SHARD_ROWS, ParquetShard, shard_name, write_shard
 from pipelines.store import key_of
 from sanitizers.core.data import ROW_ID, ROW_KEY, row_keys
 from sanitizers.core.errors import InputError
@@ -236,14 +237,36 @@ def _sample(
     written: tuple[list[ShardFile], list[ShardFile]] = ([], [])
     others = tuple(file for file in base.rows_files if file not in base.clean)
     for kind, files, into in zip(("earlier", "aside"), (base.clean, others), written, strict=True):
-        for file, positions in _chosen(files, share, rng):
-            table = ParquetShard(base.folder / file.path).read().take(pa.array(positions))
-            # What was set aside has two columns more: the verdict and its reasons.
-            table = table if kind == "earlier" else table.select(table.column_names[:-2])
-            keys = pa.array(row_keys(table.column(ROW_ID).to_pylist(), salt))
-            path = new / shard_name(len(into), kind)
-            into.append(_written(path, table.append_column(ROW_KEY, keys)))
+        for table in _gathered(_taken(base, kind, _chosen(files, share, rng), salt)):
+            into.append(_written(new / shard_name(len(into), kind), table))
     return written
+
+
+def _taken(
+    base: Base, kind: str, chosen: Sequence[tuple[FileEntry, NDArray[np.int64]]], salt: bytes
+) -> Iterator[pa.Table]:
+    """The rows that were chosen of each file, with their keys."""
+    for file, positions in chosen:
+        table = ParquetShard(base.folder / file.path).read().take(pa.array(positions))
+        # What was set aside has two columns more: the verdict and its reasons.
+        table = table if kind == "earlier" else table.select(table.column_names[:-2])
+        keys = pa.array(row_keys(table.column(ROW_ID).to_pylist(), salt))
+        yield table.append_column(ROW_KEY, keys)
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables: a release of many files gives a few rows of each."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        with_it = [*pending, table]
+        rows, size = (sum(t.num_rows for t in with_it), sum(t.nbytes for t in with_it))
+        alike = all(t.schema.equals(table.schema) for t in pending)
+        if pending and (rows > SHARD_ROWS or size > SHARD_BYTES or not alike):
+            yield pa.concat_tables(pending)
+            with_it = [table]
+        pending = with_it
+    if pending:
+        yield pa.concat_tables(pending)
 
 
 def _chosen(

@@ -9,6 +9,9 @@ from typing import Self
 
 from pipelines.progress import Progress, Stage
 
+#: Among the seconds of the stages: how long a run waited for a Prefect server of its own.
+WAIT = "wait: server"
+
 
 @dataclass
 class TimedStage:

@@ -24,6 +24,7 @@ from pipelines.plan import Plan
 from pipelines.progress import SILENT
 from pipelines.store import Store
 from pipelines.terminal import StderrConsole
+from pipelines.timing import WAIT
 from pipelines.verify import verify
 
 ROWS = 300
@@ -129,6 +130,7 @@ def test_rows_are_read_while_the_server_starts(
     assert said.release is not None
     metrics = Metrics.load(job.store.run("a", Manifest.load(Path(said.release)).run))
     assert 0 < metrics.seconds["ingest"] < metrics.whole_seconds
+    assert 0 <= metrics.seconds[WAIT] < metrics.whole_seconds
 
     # What was read for one run is not taken for another.
     (folder / "a.csv").write_text(table(seed=1))

@@ -312,8 +312,36 @@ def test_a_long_history_costs_no_more(landing: Path, monkeypatch: pytest.MonkeyP
     run_stages(job(landing))
     for number in range(1, 4):
         ran = grown(landing, f"b{number}.csv", rows(number, 100))
-    assert len(ran.work.data.earlier) == 2
     assert sum(shard.rows for shard in ran.work.data.earlier) <= 122
+    before = Manifest.load(ran.release.parent / "1.2.0")
+    held = set(published(ran))
+    clean = [ran.release.parent / "1.2.0" / f.path for f in before.files if "clean" in f.path]
+    taken = [bool(held & set(pq.read_table(f).column("row_id").to_pylist())) for f in clean]
+    assert sorted(taken) == [False, True, True]
+
+
+def published(ran: Ran) -> list[str]:
+    """The ids of the rows of the release that new ones are scanned beside."""
+    shards = ran.work.data.published_files()
+    return [row for s in shards for row in s.read(["row_id"]).column(0).to_pylist()]
+
+
+def test_rows_of_many_files_lie_together(landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What looks at a shard takes a while, however few rows it has.
+    run_stages(job(landing))
+    for number in range(1, 4):
+        ran = grown(landing, f"b{number}.csv", rows(number, 100))
+    assert len(ran.work.data.earlier) == 1
+    monkeypatch.setattr(growing, "SHARD_ROWS", 250)
+    ran = grown(landing, "b4.csv", rows(4, 100))
+    sizes = [shard.rows for shard in ran.work.data.earlier]
+    assert len(sizes) == 3
+    assert max(sizes[1:]) <= 250
+    assert (
+        len(set(published(ran)))
+        == len(published(ran))
+        == sum(sizes) + sum(shard.rows for shard in ran.work.data.aside)
+    )
 
 
 def test_files_without_rows_are_no_choice(landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +425,7 @@ def test_lines_do_not_move_nearer_with_every_release(landing: Path) -> None:
     for number in range(1, 5):
         ran = run_stages(top(f"b{number}.csv", number))
         assert ran.work.decision.quarantine <= 40
-    assert len(ran.work.data.aside) == 4
-    assert ran.work.plain.learned.rows == ran.work.plain.rows - sum(
-        shard.rows for shard in ran.work.data.aside
-    )
+    before = Manifest.load(ran.release.parent / "1.3.0").counts
+    aside = sum(shard.rows for shard in ran.work.data.aside)
+    assert aside == before.review + before.quarantine > 0
+    assert ran.work.plain.learned.rows == ran.work.plain.rows - aside
