@@ -193,7 +193,7 @@ def _clean(table: Table, modes: Sequence[bool], seeds: int) -> list[list[Cell]]:
             case = Case.drawn(table, seed)
             judged = Judged.of(case.data(case.rows, vouched=vouched))
             shares = [float((judged.scores > line).mean()) for line in LINES]
-            harm = judged.scorer.influence
+            harm = judged.scorer.influence.moved
             found.append([*shares, harm, judged.quarantine.mean(), judged.review.mean()])
         rows.append([table.name, TRUSTED * vouched, *map(float, np.mean(found, axis=0))])
     return rows
@@ -209,7 +209,7 @@ def _poisoned(table: Table, modes: Sequence[bool], seeds: int) -> list[list[Cell
                 mixed, bad = case.poisoned(kind, rate, seed)
                 judged = Judged.of(case.data(mixed, vouched=vouched))
                 hit = judged.quarantine
-                found.append([hit[bad].mean(), hit[~bad].mean(), judged.scorer.influence])
+                found.append([hit[bad].mean(), hit[~bad].mean(), judged.scorer.influence.moved])
             means = map(float, np.mean(found, axis=0))
             rows.append([table.name, kind, f"{rate:.0%}", TRUSTED * vouched, *means])
     return rows

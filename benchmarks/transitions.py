@@ -176,7 +176,7 @@ def _judged(
 ) -> Flags:
     """The rows over the default line."""
     Q = told.unmix(P) if told else P
-    temperature, rate = fit_mixture(Q, y, pattern=told.pattern if told else None)
+    temperature, rate = fit_mixture(Q, y, pattern=told.pattern if told else None, alone=True)
     null = label_null(sharpen(Q, temperature))
     scorer = replace(fitted, transitions=told, temperature=temperature, flip_rate=rate, null=null)
     return judge_by("labels", scorer, data).quarantined

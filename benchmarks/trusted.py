@@ -33,7 +33,7 @@ from sanitizers.core.data import Dataset, MemoryShard, Roles
 from sanitizers.core.evidence import examine_batch
 from sanitizers.core.lines import ScoreSummary, draw
 from sanitizers.core.policy import SUM, WORST, Policy
-from sanitizers.core.sanitizer import Influential
+from sanitizers.core.sanitizer import Influence, Influential
 from sanitizers.poisons import POISONS
 
 ROWS, TRUSTED, SMALL = 4_300, 300, 1_200
@@ -136,7 +136,7 @@ def _over(
     name: str,
     table: pa.Table,
     policy: Policy,
-    influence: float | None,
+    influence: Influence | None,
     keys: NDArray[np.uint64],
 ) -> Found:
     columns = (table.column(c).to_numpy() for c in ("score", "p_value"))

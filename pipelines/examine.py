@@ -40,7 +40,7 @@ from sanitizers.core.keepsake import Keepsake
 from sanitizers.core.sanitizer import Influential, Keeping, Recalling, Sanitizer, Scorer, Witness
 
 #: Counts up when evidence files change their meaning.
-EVIDENCE_FORMAT = 4
+EVIDENCE_FORMAT = 5
 
 
 def evidence_key(

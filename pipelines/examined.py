@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipelines.shards import shard_name
 from sanitizers.core.errors import IntegrityError
 from sanitizers.core.evidence import SCHEMA
 from sanitizers.core.keepsake import Keepsake
+from sanitizers.core.sanitizer import Influence
 
 #: Written last: what lies beside it is whole.
 MARKER = "evidence.json"
@@ -36,8 +38,8 @@ class Examined:
         What fitting and scoring took when they were done.
     skipped : tuple of (str, str)
         Feature columns that could not be used, each with the reason.
-    influence : float or None
-        How far the finds bend what is learned, where the sanitizer says so.
+    influence : Influence or None
+        What the finds do to what is learned, where the sanitizer says so.
     trusted : int
         How many trusted rows it judged too; their evidence is in ``trusted-00000.parquet``.
     conformal : bool
@@ -56,7 +58,7 @@ class Examined:
     abstained: int
     seconds: float
     skipped: tuple[tuple[str, str], ...] = ()
-    influence: float | None = None
+    influence: Influence | None = None
     trusted: int = 0
     conformal: bool = False
     terms: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ class Examined:
                 int(value["abstained"]),
                 float(value["seconds"]),
                 tuple((str(column), str(why)) for column, why in value["skipped"]),
-                None if value["influence"] is None else float(value["influence"]),
+                _influence(value["influence"]),
                 int(value["trusted"]),
                 bool(value["conformal"]),
                 tuple(str(name) for name in value["terms"]),
@@ -112,7 +114,7 @@ class Examined:
             "abstained": self.abstained,
             "seconds": self.seconds,
             "skipped": [list(pair) for pair in self.skipped],
-            "influence": self.influence,
+            "influence": _told(self.influence),
             "trusted": self.trusted,
             "conformal": self.conformal,
             "terms": list(self.terms),
@@ -121,6 +123,23 @@ class Examined:
         }
         write_json(self.folder / MARKER, value)
         return self
+
+
+def _influence(value: Mapping[str, Any] | None) -> Influence | None:
+    if value is None:
+        return None
+    tail = value["tail"]
+    return Influence(float(value["moved"]), math.inf if tail is None else float(tail))
+
+
+def _told(influence: Influence | None) -> dict[str, float | None] | None:
+    """As JSON, which knows no infinite number."""
+    if influence is None:
+        return None
+    return {
+        "moved": influence.moved,
+        "tail": None if math.isinf(influence.tail) else influence.tail,
+    }
 
 
 def evidence_file(folder: Path, shard: int) -> Path:

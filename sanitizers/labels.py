@@ -84,7 +84,8 @@ class Labels:
     the models (T). The score of a row is ``-log10`` of its label's probability at
     temperature T: what the models would say of clean labels. From the same
     probabilities comes the null: the scores that clean labels would have. Where the data
-    do not rule out that no label was replaced (68 % likelihood ratio), r is zero: doubt
+    do not rule out that no label was replaced (68 % likelihood ratio; where nobody vouches for any
+    row far more is asked: see `sanitizers.core.label_noise.ALONE`), r is zero: doubt
     stays doubt, and hardly a row is found. Else r is the upper end of its 68 % interval,
     for models that have learned the noise themselves understate it.
 
@@ -148,7 +149,8 @@ class Labels:
         plain, P = _unmixed(plain, rows)
         if trusted is None:
             observed = _known(P, rows, classes)
-            return _calibrate(plain, observed[0], *fit_mixture(*observed, pattern=plain.pattern))
+            told_alone = fit_mixture(*observed, pattern=plain.pattern, alone=True)
+            return _calibrate(plain, observed[0], *told_alone)
         told = _Told.of(plain, P, rows, trusted)
         if (sifted := self._sift(rows, trusted, classes, folds)) is not None:
             told_then = _Told.of(*sifted, rows, trusted)

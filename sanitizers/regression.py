@@ -15,6 +15,8 @@ from sanitizers.core.data import Batch, Dataset
 from sanitizers.core.encoder import as_numbers
 from sanitizers.core.errors import PlanError
 from sanitizers.core.kernels import robust_scale
+from sanitizers.core.sanitizer import Influence
+from sanitizers.core.tails import tail_end
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -34,6 +36,8 @@ PENALTIES = (30.0, 100.0, 1000.0)
 FINEST = 0.03
 #: Boosting is added where it brings the typical error below this share of the line's.
 WORTH = 0.8
+#: What no finds do.
+HARMLESS = Influence(0.0)
 METHODS = ("trimmed", "huber", "ransac")
 #: A deviation reaches as far as that of the normal distribution of which this share is as near.
 REACH = 0.95
@@ -196,7 +200,10 @@ class Regression:
             own = trusted.y - _by_fold(models, trusted)
             null = ConformalNull.fit(np.abs(own - middle) / spread)
         bend = np.sqrt(np.mean((fit(rows.X, rows.y)(rows.X) - _by_fold(models, rows)) ** 2))
-        return RegressionScorer(models, middle, spread, float(bend / spread), null)
+        # Trusted rows show the tail: then p-values tell.
+        tail = tail_end(np.abs(residuals - middle) / spread, rows.y) if trusted is None else 0.0
+        influence = Influence(float(bend / spread), tail)
+        return RegressionScorer(models, middle, spread, influence, null)
 
     def reason(self, score: float, hint: str | None) -> str:
         """Say how far the target lies from the prediction, and on which side."""
@@ -214,16 +221,16 @@ class RegressionScorer:
         Per fold the model that did not see it.
     middle, spread : float
         Median and deviation of the believed rows' residuals, in the target's unit.
-    influence : float
+    influence : Influence
         How far the predictions move when the rows that are not believed are let in: root
-        mean square, in units of `spread`.
+        mean square, in units of `spread`. And, without trusted rows, where the tail ends.
     null : Null or None
     """
 
     models: tuple[Predict, ...] = field(repr=False)
     middle: float = 0.0
     spread: float = 1.0
-    influence: float = 0.0
+    influence: Influence = HARMLESS
     null: Null | None = None
 
     def score(self, batch: Batch) -> Floats:

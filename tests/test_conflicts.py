@@ -73,10 +73,10 @@ def reference(pairs: Sequence[Pair], coarse: float) -> list[float]:
     """The rule, slowly: row by row, from the definition."""
     known = [p for p in pairs if p[1] is not None]
     held = Counter(known)
-    repeats = sum(count - 1 for count in held.values()) / max(len(known), 1)
+    repeats = len(known) - len({content for content, _ in held}) - 20
     found = []
     for value, label in pairs:
-        if label is None or repeats > coarse:
+        if label is None or repeats > coarse * len(known):
             found.append(np.nan)
             continue
         others = [n for (content, other), n in held.items() if content == value and other != label]

@@ -126,7 +126,7 @@ class TestTrusted:
     ) -> None:
         asked = []
 
-        def rule(_: Policy, name: str, *, trusted: bool, influence: float | None) -> Rule:
+        def rule(_: Policy, name: str, *, trusted: bool, influence: object) -> Rule:
             asked.append(trusted)
             return RULE
 

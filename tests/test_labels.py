@@ -102,6 +102,33 @@ def test_labels_that_are_as_doubtful_as_the_models_say_show_no_flips() -> None:
     assert sum(rate > 0 for rate in found) <= 7
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.2])
+def test_where_nobody_vouches_a_rate_is_believed_that_the_data_say_beyond_doubt(
+    rate: float,
+) -> None:
+    many, few = simulated(3, 6000, 3, 0.3, rate), simulated(3, 12, 3, 0.3, rate)
+    assert fit_mixture(*many, alone=True) == fit_mixture(*many)
+    assert fit_mixture(*many)[1] > 0
+    assert fit_mixture(*few, alone=True)[1] == 0.0
+
+
+def test_where_nobody_vouches_overlap_that_looks_like_a_third_of_the_labels_is_no_noise() -> None:
+    """Models that are sure of rows whose classes hardly differ."""
+    P, y = simulated(4, 6000, 2, 0.5, 0.35)
+    assert fit_mixture(P, y)[1] > 0.3
+    temperature, rate = fit_mixture(P, y, alone=True)
+    assert rate == 0.0
+    assert temperature > 1.0  # what is no noise is doubt
+
+
+def test_where_nobody_vouches_models_that_know_few_of_the_rows_tell_no_noise() -> None:
+    P, y = simulated(9, 6000, 6, 3.0, 0.15)
+    noise = fit_mixture(P, y)
+    assert noise[1] > 0
+    assert sharpen(P, noise[0]).max(axis=1).mean() < 0.7
+    assert fit_mixture(P, y, alone=True)[1] == 0.0
+
+
 def test_the_temperatures_that_labels_allow_are_those_hardly_less_likely_than_the_best() -> None:
     """Against a grid of the whole likelihood."""
     P, y = simulated(6, 150, 3, 1.3, 0.0)

@@ -12,7 +12,7 @@ from sanitizers.core.data import Dataset, Roles
 from sanitizers.core.errors import PlanError
 from sanitizers.core.kernels import robust_scale
 from sanitizers.core.policy import HARMLESS, Policy
-from sanitizers.core.sanitizer import Influential
+from sanitizers.core.sanitizer import Influence, Influential
 from sanitizers.poisons import poison
 from sanitizers.regression import PENALTIES, Regression, deviation, fit_boosted, fit_ridge
 
@@ -39,7 +39,7 @@ def scores(table: pa.Table, recipe: Regression | None = None) -> tuple[Floats, f
     data = Dataset.from_table(table, Roles(target="y", features=NAMES))
     scorer = (recipe or Regression()).fit(data)
     assert isinstance(scorer, Influential)
-    return np.concatenate([scorer.score(b) for b in data.batches()]), scorer.influence
+    return np.concatenate([scorer.score(b) for b in data.batches()]), scorer.influence.moved
 
 
 def marked(
@@ -102,10 +102,21 @@ def test_trimming_stands_where_huber_falls() -> None:
 
 def test_harmless_finds_are_for_review_only() -> None:
     usual = Policy().rule("regression", trusted=False)
-    calm = Policy().rule("regression", trusted=False, influence=HARMLESS / 2)
+    calm = Policy().rule("regression", trusted=False, influence=Influence(HARMLESS / 2))
     assert calm.quarantine is None
-    assert calm.review == usual.quarantine
-    assert Policy().rule("regression", trusted=False, influence=2 * HARMLESS) == usual
+    assert str(calm.review) == f"{usual.quarantine} and top 0.75%"
+    assert Policy().rule("regression", trusted=False, influence=Influence(2 * HARMLESS)) == usual
+
+
+def test_finds_of_the_tail_are_for_review_only_and_few_of_them() -> None:
+    usual = Policy().rule("regression", trusted=False)
+    tail = Policy().rule("regression", trusted=False, influence=Influence(9.0, np.inf))
+    assert tail.quarantine is None
+    assert str(tail.review) == f"{usual.quarantine} and top 0.75%"
+    apart = Policy().rule("regression", trusted=False, influence=Influence(9.0, 21.3))
+    assert str(apart.quarantine) == "score > 21.3"
+    assert apart.review == tail.review
+    assert "scores less than 21.3" in apart.basis
 
 
 def test_trusted_rows_give_p_values_and_find_more() -> None:

@@ -86,6 +86,12 @@ def test_where_classes_overlap_much_noise_is_not_told_from_overlap(seed: int) ->
     assert fit_transitions(*dim[:2]) is None
 
 
+def test_more_transitions_than_anyone_would_plant_are_overlap() -> None:
+    many, too_many = (learned(0, pairs(5, rate), overlap=0.3) for rate in (0.25, 0.4))
+    assert fit_transitions(*many[:2]) is not None
+    assert fit_transitions(*too_many[:2]) is None
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_flips_to_all_classes_alike_are_no_pattern(rate: float) -> None:
     matrix = (1 - rate) * np.eye(6) + rate * evenly(6)

@@ -66,9 +66,9 @@ class Counts:
         return _changes(self.content)
 
     @property
-    def repeats(self) -> float:
-        """The share of the rows that have content and label of an earlier row."""
-        return 1.0 - len(self) / max(int(self.rows.sum()), 1)
+    def repeats(self) -> int:
+        """How many rows have the content of an earlier row, whatever its label."""
+        return int(self.rows.sum()) - int(self.first.sum())
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,14 +44,28 @@ class Telling(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Influence:
+    """What the finds of a sanitizer do to what is learned.
+
+    Parameters
+    ----------
+    moved : float
+        How far predictions move when the finds are let in, in robust deviations.
+    tail : float
+        The score up to which finds look like the data's own tail; infinite where all do.
+    """
+
+    moved: float
+    tail: float = 0.0
+
+
 @runtime_checkable
 class Influential(Protocol):
     """A scorer that knows how much harm its finds would do."""
 
     @property
-    def influence(self) -> float:
-        """How far predictions move when the finds are let in, in robust deviations."""
-        ...
+    def influence(self) -> Influence: ...
 
 
 @runtime_checkable
