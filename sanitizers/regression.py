@@ -55,7 +55,8 @@ class Regression:
     prediction: none of it is found. Of the doses of warfarin 8 % of it changes half by 7 %
     or more, and raises the squared error by 5 % (``benchmarks/results/warfarin.md``).
     Data that the features hardly explain, where poison and noise look alike. More poison
-    than `trim`.
+    than `trim`. Without trusted rows, poison that thins out as a heavy tail does: it is for
+    review at most (`sanitizers.core.tails`).
 
     Parameters
     ----------
@@ -86,7 +87,10 @@ class Regression:
     Score: absolute cross-fitted residual, centred and divided by the deviation of the
     believed rows: their median absolute deviation, or, where tails are heavy, as much as lets
     95 % of them lie as near as those of a normal distribution. By the first alone, rows in
-    heavy tails are doubted one after the other, and clean rows are lost.
+    heavy tails are doubted one after the other, and clean rows are lost. Without trusted rows
+    a row is quarantined only beyond the data's own tail: of 40 clean tables that nobody chose
+    2.3 % of the rows were lost before, on 12 of them more than 1 %, and none now; of poison in
+    these 79 % is found, where it was 81, for 0.1 % of the clean rows, where it was 1.9.
 
     References
     ----------
