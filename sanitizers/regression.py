@@ -205,7 +205,7 @@ class Regression:
             null = ConformalNull.fit(np.abs(own - middle) / spread)
         bend = np.sqrt(np.mean((fit(rows.X, rows.y)(rows.X) - _by_fold(models, rows)) ** 2))
         # Trusted rows show the tail: then p-values tell.
-        tail = tail_end(np.abs(residuals - middle) / spread, rows.y) if trusted is None else 0.0
+        tail = tail_end((residuals - middle) / spread, rows.y / spread) if trusted is None else 0.0
         influence = Influence(float(bend / spread), tail)
         return RegressionScorer(models, middle, spread, influence, null)
 

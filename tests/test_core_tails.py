@@ -9,9 +9,9 @@ from sanitizers.core.tails import FAR, tail_end
 
 
 def tail(seed: int, rows: int, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of heavy tails, and targets that have nothing to do with them."""
+    """Sizes of heavy tails, and targets that have nothing to do with them."""
     rng = np.random.default_rng(seed)
-    return np.abs(rng.standard_t(degrees, rows)), rng.normal(size=rows)
+    return np.abs(rng.standard_t(degrees, rows)), 20 * rng.normal(size=rows)
 
 
 @pytest.mark.parametrize("degrees", [1.0, 1.5, 3.0, 30.0])
@@ -31,12 +31,17 @@ def test_rows_that_lie_apart_end_it_before_them(degrees: float, rate: float) -> 
     assert np.mean(scores[planted:] > end) < 0.02
 
 
-def test_far_rows_at_the_ends_of_the_targets_are_no_tail() -> None:
+def test_far_rows_whose_targets_are_alike_are_no_tail() -> None:
     scores, targets = tail(6, 3_000, 30.0)
     planted = slice(0, 120)
     scores[planted] = np.random.default_rng(7).uniform(5, 13, 120)
+    targets[planted] = np.random.default_rng(8).uniform(0, 100, 120)
     assert np.isinf(tail_end(scores, targets))
-    targets[planted] = targets.max()
+    targets[planted] = 100.0
+    assert tail_end(scores, targets) == 0.0
+    scores[:60] *= -1  # too low
+    assert tail_end(scores, targets) == 0.0
+    targets[:60] = -30.0
     assert tail_end(scores, targets) == 0.0
 
 
