@@ -241,11 +241,13 @@ def _sparing(usual: Rule, influence: Influence, share: float) -> Rule:
         return Rule(
             None, few, f"{usual.basis}; to be reviewed only, since what was found is {_TAIL}"
         )
-    apart = float(np.ceil(influence.tail * 100) / 100)
-    if apart > max(c.value for c in usual.quarantine.conditions):
-        line = Line((Condition("score", apart),))
-        return Rule(line, few, f"{usual.basis}; what scores less than {apart:g} is {_TAIL}")
-    return usual
+    apart, line = float(np.ceil(influence.tail * 100) / 100), usual.quarantine.conditions[0]
+    if apart <= line.value:
+        return usual
+    # Few rows lie between: that is what tells those beyond from the tail.
+    nearer = Condition("score", max(line.value, round(apart / 2, 2)))
+    basis = f"{usual.basis}; what scores less than {apart:g} is {_TAIL}"
+    return Rule(Line((Condition("score", apart),)), Line((nearer,)), basis)
 
 
 def sum_rule(names: Sequence[str], clean_loss: float) -> Rule:
