@@ -37,7 +37,7 @@ RULED_OUT, UPPER = 0.5, 0.5
 #: to 0.4; and models that know few of the rows took others for noise (19 % of blood groups).
 #: Flips of 10 % that are found gain 6 and more, those of 20 % never looked like more than
 #: 0.23, and where models are less sure than this hardly any are found.
-ALONE, MOST_ALONE, SURE_ALONE = 6.0, 0.25, 0.8
+ALONE, MOST_ALONE, SURE_ALONE = 6.0, 0.25, 0.7
 #: Log-likelihoods by which labels that are vouched for rule out a temperature (95 %).
 CONTRADICTED = 2.0
 
