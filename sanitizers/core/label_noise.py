@@ -30,14 +30,14 @@ _COARSE = {"xatol": 0.01}
 #: Log-likelihoods by which a rate of zero is ruled out (68 %), and within which the rate
 #: may lie above its likeliest value (68 %).
 RULED_OUT, UPPER = 0.5, 0.5
-#: Where nobody vouches for any label: log-likelihoods by which a rate of zero is to be ruled out;
-#: the largest rate that is believed; and how sure models without the noise are to be, in the mean
-#: over the rows. Of 60 clean tables, classes that follow from the features by steps gain up to 6
-#: in all but four; where features hardly tell two classes apart, overlap looks like a rate of 0.3
-#: to 0.4; and models that know few of the rows took others for noise (19 % of blood groups).
-#: Flips of 10 % that are found gain 6 and more, those of 20 % never looked like more than
-#: 0.23, and where models are less sure than this hardly any are found.
-ALONE, MOST_ALONE, SURE_ALONE = 6.0, 0.25, 0.7
+#: Where nobody vouches for any label: log-likelihoods by which a rate of zero is to be ruled out,
+#: unless models without the noise are sure; the largest rate that is believed; and how sure models
+#: are to be at least, and to be sure, in the mean over the rows. Of 60 clean tables, classes that
+#: follow from the features by steps gain up to 6 in all but four; where features hardly tell two
+#: classes apart, overlap looks like a rate of 0.3 to 0.4; and models that know few of the rows
+#: took others for noise (19 % of blood groups). Flips of 10 % that are found gain 6 and more where
+#: classes overlap, and those of 20 % never looked like more than 0.23.
+ALONE, MOST_ALONE, LEAST_SURE, SURE = 6.0, 0.25, 0.7, 0.95
 #: Log-likelihoods by which labels that are vouched for rule out a temperature (95 %).
 CONTRADICTED = 2.0
 
@@ -169,17 +169,18 @@ def fit_mixture(
     )
     rate, gained = float(best.x), none - float(best.fun)
     doubt_only = float(np.exp(cold)), 0.0
-    # A pattern was believed for more than this.
-    wary = alone and pattern is None
-    if gained < (ALONE if wary else RULED_OUT) or (wary and expit(rate) > MOST_ALONE):
+    if gained < RULED_OUT:
         return doubt_only
+    # A pattern was believed for more than this.
+    overlap = alone and pattern is None and expit(rate) > MOST_ALONE
     if pattern is None:
         most = float(best.fun) + UPPER
         rate = _edge(lambda v: profile(v)[0], rate, _RATES[1], most)
     temperature = float(np.exp(profile(rate)[1]))
-    if wary and sharpen(P, temperature).max(axis=1).mean() < SURE_ALONE:
-        return doubt_only
-    return temperature, float(expit(rate))
+    if alone and pattern is None:
+        sure = sharpen(P, temperature).max(axis=1).mean()
+        overlap |= sure < LEAST_SURE or (sure < SURE and gained < ALONE)
+    return doubt_only if overlap else (temperature, float(expit(rate)))
 
 
 def temperatures(P: NDArray[np.float64], y: NDArray[np.int64]) -> Temperatures:
