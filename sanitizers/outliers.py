@@ -57,7 +57,7 @@ class Outliers:
     Blind spots: poison inside the cloud of clean rows (label flips, most triggers); a
     dense cluster, which gives its own members near neighbours (covered by
     `micro-concentration` where a time or a source is known; of 5 % of rows in a far corner
-    20 % are found without that, and 85 % with 300 trusted rows); natural rare groups look
+    20 % are found without that, and all with 300 trusted rows); natural rare groups look
     like poison, so read the reasons.
 
     Parameters
