@@ -103,7 +103,7 @@ SHARES: Mapping[str, float] = {
 #: larger share counts.
 CLEAN_ABOVE: Mapping[str, tuple[tuple[float, float], ...]] = {
     "outliers": (
-        (3.0, 0.0098),
+        (3.0, 0.0095),
         (3.5, 0.0029),
         (4.0, 0.0018),
         (4.5, 0.0014),
