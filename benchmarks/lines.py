@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmarks.results import Cell, Grid, publish, say
+from benchmarks.results import Cell, Grid, bound, publish, say
 from benchmarks.tables import HALVES, Table, arguments, available, data_folder, load, sample
 from sanitizers.catalog import SANITIZERS, missing_roles, sanitizer
 from sanitizers.core.data import Dataset, Roles
@@ -92,11 +92,11 @@ def _grid(name: str, above: dict[str, NDArray[np.float64]]) -> Grid:
         [
             f"{line:g}",
             f"{column.mean():.5f}",
-            f"{column.mean() + 2 * column.std(ddof=1) / np.sqrt(len(column)):.5f}",
+            f"{most:.5f}",
             float(column.max()),
             *map(float, column),
         ]
-        for line, column in zip(LINES, shares.T, strict=True)
+        for line, column, most in zip(LINES, shares.T, bound(shares), strict=True)
     ]
     tables = [f"{table} %" for table in above]
     return Grid(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmarks.results import Cell, Grid, publish, say
+from benchmarks.results import Cell, Grid, bound, publish, say
 from benchmarks.tables import (
     REGRESSION,
     Table,
@@ -220,9 +220,10 @@ def _bounds(rows: list[list[Cell]]) -> list[list[Cell]]:
     usual = np.array([row[3:] for row in rows if row[0] == "usual"], dtype=float)
     if len(usual) < 2:
         return []
-    middle = usual.mean(axis=0)
-    bound = middle + 2 * usual.std(axis=0, ddof=1) / np.sqrt(len(usual))
-    return [["usual", "mean", "", *map(float, middle)], ["usual", "bound", "", *map(float, bound)]]
+    return [
+        ["usual", "mean", "", *map(float, usual.mean(axis=0))],
+        ["usual", "bound", "", *map(float, bound(usual))],
+    ]
 
 
 def _means(rows: list[list[Cell]]) -> Grid:

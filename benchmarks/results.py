@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 FOLDER = Path(__file__).resolve().parent / "results"
 PACKAGES = ("numpy", "pandas", "pyarrow", "scikit-learn", "pyod", "prefect")
 
@@ -99,6 +102,12 @@ def machine() -> str:
 def mean(values: Sequence[float]) -> float:
     """Return the mean; there is at least one value."""
     return sum(values) / len(values)
+
+
+def bound(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean and two standard errors of it, of each column, shape (tables, columns)."""
+    error = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
+    return np.asarray(shares.mean(axis=0) + 2 * error, dtype=np.float64)
 
 
 def _format(cell: Cell, column: str) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +19,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.lines import LINES
-from benchmarks.results import Cell, Grid, mean, publish, say
+from benchmarks.results import Cell, Grid, bound, mean, publish, say
 from benchmarks.unorchestrated import run
 from pipelines.job import Job
 from pipelines.plan import Plan
-from pipelines.split import SPLITS
 from pipelines.store import Store
 from sanitizers.core.errors import SanitizeError
 from sanitizers.core.policy import CLEAN_ABOVE
-from sanitizers.core.verdicts import QUARANTINE
 
 #: Tables of so many rows and columns.
 ROWS, COLUMNS = (800, 20_000), (4, 120)
@@ -146,13 +144,11 @@ def measure(name: str, frame: pd.DataFrame, roles: dict[str, str]) -> Strange:
         )
         store = Store.open(Path(place) / "store", bytes(32))
         said = run(Job(plan, store))
-        held = Counter[str]()
-        for file in (Path(str(said.release)) / SPLITS[QUARANTINE]).glob("part-*"):
-            reasons = pq.read_table(file).column(-1).to_pylist()
-            held.update(name for row in reasons for name in {one["sanitizer"] for one in row})
+        checks = json.loads((Path(str(said.release)) / "manifest.json").read_bytes())["checks"]
         above = _above(store.root)
     count = len(frame)
-    shares = {sanitizer: rows / count for sanitizer, rows in held.items()}
+    held = {check["sanitizer"]: check["quarantine"] / count for check in checks}
+    shares = {sanitizer: share for sanitizer, share in held.items() if share}
     return Strange(name, roles, count, said.quarantine / count, said.review / count, shares, above)
 
 
@@ -235,10 +231,9 @@ def grids(found: Sequence[Strange]) -> list[Grid]:
 
 def _scored(name: str, found: Sequence[Strange]) -> Grid:
     above = np.array([one.above[name] for one in found if name in one.above])
-    bound = above.mean(axis=0) + 2 * above.std(axis=0, ddof=1) / np.sqrt(len(above))
     lines: list[list[Cell]] = [
         [f"{line:g}", f"{column.mean():.5f}", f"{most:.5f}", float(column.max())]
-        for line, column, most in zip(LINES, above.T, bound, strict=True)
+        for line, column, most in zip(LINES, above.T, bound(above), strict=True)
     ]
     return Grid(
         f"{name}: clean rows above the line", ["line", "mean share", "bound", "worst %"], lines

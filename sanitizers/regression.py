@@ -36,8 +36,8 @@ PENALTIES = (30.0, 100.0, 1000.0)
 FINEST = 0.03
 #: Boosting is added where it brings the typical error below this share of the line's.
 WORTH = 0.8
-#: What no finds do.
-HARMLESS = Influence(0.0)
+#: Without models there are no finds.
+NO_FINDS = Influence(0.0)
 METHODS = ("trimmed", "huber", "ransac")
 #: A deviation reaches as far as that of the normal distribution of which this share is as near.
 REACH = 0.95
@@ -234,7 +234,7 @@ class RegressionScorer:
     models: tuple[Predict, ...] = field(repr=False)
     middle: float = 0.0
     spread: float = 1.0
-    influence: Influence = HARMLESS
+    influence: Influence = NO_FINDS
     null: Null | None = None
 
     def score(self, batch: Batch) -> Floats:

@@ -51,6 +51,14 @@ def test_fewer_than_a_group_are_a_tail() -> None:
     assert np.isinf(tail_end(scores, targets))
 
 
+def test_what_is_not_finite_does_not_count() -> None:
+    scores, targets = tail(9, 3_000, 3.0)
+    end = tail_end(scores, targets)
+    odd = np.array([np.nan, np.inf, -np.inf])
+    assert tail_end(np.append(scores, odd), np.append(targets, odd)) == end
+    assert np.isinf(tail_end(odd, odd))
+
+
 @pytest.mark.parametrize("scores", [[], [0.5, 3.0], [0.0] * 10])
 def test_without_far_rows_all_is_tail(scores: list[float]) -> None:
     assert np.isinf(tail_end(np.array(scores), np.zeros(len(scores))))

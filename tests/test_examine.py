@@ -27,6 +27,7 @@ from pipelines.ingest import Ingested
 from pipelines.quiet import quiet
 from sanitizers.core.data import ROW_ID, Batch, Dataset, Roles
 from sanitizers.core.errors import EvidenceError, InputError, IntegrityError, PlanError
+from sanitizers.core.sanitizer import Influence
 from tests.spine import SALT, Toy, ToyScorer, hand_in
 
 ROLES = Roles(features=("x", "flat"))
@@ -347,3 +348,13 @@ class TestTrusted:
         trusted_file(tmp_path / "e").write_bytes(b"PAR1")
         examine(Toy(), vouched, tmp_path / "e")
         assert read_trusted(tmp_path / "e").equals(before)
+
+
+@pytest.mark.parametrize(
+    "influence", [None, Influence(1.5), Influence(1.5, 21.3), Influence(2, np.inf)]
+)
+def test_what_finds_do_is_read_as_it_was_written(
+    tmp_path: Path, influence: Influence | None
+) -> None:
+    written = Examined("toy", tmp_path, 3, 0, 0.1, influence=influence).write({})
+    assert Examined.load(tmp_path) == written

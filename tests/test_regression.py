@@ -79,6 +79,25 @@ def heavy(seed: int, rows: int = 1500) -> pa.Table:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+def test_rows_that_follow_another_law_are_the_datas_own_tail_and_poison_is_not(seed: int) -> None:
+    table = linear(seed, 1500)
+    rng = np.random.default_rng(seed)
+    y = table.column("x0").to_numpy() + rng.normal(0, 0.1, 1500)
+    y = np.where(rng.random(1500) < 0.1, y + rng.lognormal(0, 1.2, 1500), y)
+    table = table.set_column(6, "y", pa.array(y))
+    roles = Roles(target="y", features=NAMES)
+    clean = Regression().fit(Dataset.from_table(table, roles)).influence
+    assert clean.moved > HARMLESS
+    assert np.isinf(clean.tail)
+    mixed, bad = marked("gradient", table, 0.08, seed)
+    data = Dataset.from_table(mixed, roles)
+    scorer = Regression().fit(data)
+    found = np.concatenate([scorer.score(b) for b in data.batches()])
+    assert (found[bad] > scorer.influence.tail).mean() > 0.9
+    assert (found[~bad] > scorer.influence.tail).mean() < 0.03
+
+
+@pytest.mark.parametrize("seed", [0, 1])
 def test_clean_rows_in_heavy_tails_stay(seed: int) -> None:
     table, bad = marked("statistical", heavy(seed), 0.04, seed)
     assert (scores(table)[0][~bad] > 6).mean() < 0.01

@@ -169,18 +169,23 @@ def fit_mixture(
     )
     rate, gained = float(best.x), none - float(best.fun)
     doubt_only = float(np.exp(cold)), 0.0
-    if gained < RULED_OUT:
+    # A pattern was believed for more than what `_overlaps` asks.
+    wary = alone and pattern is None
+    if gained < RULED_OUT or (wary and expit(rate) > MOST_ALONE):
         return doubt_only
-    # A pattern was believed for more than this.
-    overlap = alone and pattern is None and expit(rate) > MOST_ALONE
     if pattern is None:
         most = float(best.fun) + UPPER
         rate = _edge(lambda v: profile(v)[0], rate, _RATES[1], most)
     temperature = float(np.exp(profile(rate)[1]))
-    if alone and pattern is None:
-        sure = sharpen(P, temperature).max(axis=1).mean()
-        overlap |= sure < LEAST_SURE or (sure < SURE and gained < ALONE)
-    return doubt_only if overlap else (temperature, float(expit(rate)))
+    if wary and _overlaps(sharpen(P, temperature), gained):
+        return doubt_only
+    return temperature, float(expit(rate))
+
+
+def _overlaps(clean: NDArray[np.float64], gained: float) -> bool:
+    """Whether classes of these probabilities overlap so much that it may pass for noise."""
+    sure = float(clean.max(axis=1).mean())
+    return sure < LEAST_SURE or (sure < SURE and gained < ALONE)
 
 
 def temperatures(P: NDArray[np.float64], y: NDArray[np.int64]) -> Temperatures:

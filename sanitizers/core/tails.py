@@ -34,7 +34,8 @@ def tail_end(deviations: Floats, targets: Floats) -> float:
     Parameters
     ----------
     deviations : ndarray of float64, shape (n,)
-        From what is predicted, in robust standard deviations; the score is their size.
+        From what is predicted, in robust standard deviations; the score is their size. Those
+        that are not finite do not count.
     targets : ndarray of float64, shape (n,)
         In the same unit.
 
@@ -44,6 +45,8 @@ def tail_end(deviations: Floats, targets: Floats) -> float:
         At least `FAR` where rows lie apart; zero where there is no tail, for far rows are
         alike; infinite where all of them belong to the tail.
     """
+    known = np.isfinite(deviations)
+    deviations, targets = deviations[known], targets[known]
     scores = np.abs(deviations)
     times, apart = _largest_gap(scores)
     if times >= APART:
